@@ -1,0 +1,156 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "admin/private.h"
+#include "base/utf8.h"
+
+/* ---- the format's parts ---- */
+
+static void family(struct lvt_buffer *out, const char *name, const char *type, const char *help) {
+    lvt_buffer_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* A label's value: UTF-8 whatever the publisher of an event called it. */
+static void value(struct lvt_buffer *out, struct lvt_bytes text) {
+    for (size_t i = 0; i < text.len;) {
+        size_t len = lvt_utf8_length(text.data + i, text.len - i);
+        char c = text.data[i];
+        if (len == 0 || c == 0)
+            lvt_buffer_text(out, "\xef\xbf\xbd");
+        else if (c == '\n')
+            lvt_buffer_text(out, "\\n");
+        else if (c == '"' || c == '\\')
+            lvt_buffer_printf(out, "\\%c", c);
+        else
+            lvt_buffer_append(out, text.data + i, len);
+        i += len > 0 ? len : 1;
+    }
+}
+
+/* name{key="value" without the closing brace: the caller adds further labels, or none. */
+static void sample(struct lvt_buffer *out, const char *name, const char *key,
+                   struct lvt_bytes text) {
+    lvt_buffer_printf(out, "%s{%s=\"", name, key);
+    value(out, text);
+    lvt_buffer_char(out, '"');
+}
+
+/* ---- the metrics ---- */
+
+static bool has_counts(const struct lvt_event_stats *event) {
+    uint64_t sum = event->handler.count;
+    for (size_t i = 0; i < LVT_OUTCOME_COUNT; i++)
+        sum += event->outcomes[i];
+    return sum > 0;
+}
+
+static void write_events(const struct lvt_stats *stats, struct lvt_buffer *out) {
+    family(out, "leveret_events_total", "counter", "What became of events; retried: of attempts.");
+    for (const struct lvt_event_stats *event = stats->first; event; event = event->next) {
+        if (!has_counts(event))
+            continue;
+        for (int i = 0; i < LVT_OUTCOME_COUNT; i++) {
+            sample(out, "leveret_events_total", "event", event->type);
+            lvt_buffer_printf(out, ",outcome=\"%s\"} %" PRIu64 "\n",
+                              lvt_outcome_text((enum lvt_outcome)i), event->outcomes[i]);
+        }
+    }
+}
+
+static void write_published(const struct lvt_stats *stats, struct lvt_buffer *out) {
+    static const char *const outcomes[] = {
+        [LVT_PUBLISH_CONFIRMED] = "confirmed",
+        [LVT_PUBLISH_RETURNED] = "returned",
+        [LVT_PUBLISH_REFUSED] = "refused",
+        [LVT_PUBLISH_DROPPED] = "dropped",
+    };
+    family(out, "leveret_published_total", "counter",
+           "Messages published, by the broker's answer.");
+    for (const struct lvt_event_stats *event = stats->first; event; event = event->next)
+        for (size_t i = 0; i < sizeof outcomes / sizeof outcomes[0]; i++) {
+            if (event->published[i] == 0)
+                continue;
+            sample(out, "leveret_published_total", "event", event->type);
+            lvt_buffer_printf(out, ",outcome=\"%s\"} %" PRIu64 "\n", outcomes[i],
+                              event->published[i]);
+        }
+}
+
+static void write_histogram(struct lvt_buffer *out, const char *name, struct lvt_bytes type,
+                            const struct lvt_histogram *histogram, const uint64_t *bounds_ms) {
+    char part[64];
+    uint64_t below = 0;
+    snprintf(part, sizeof part, "%s_bucket", name);
+    for (size_t i = 0; i < LVT_HISTOGRAM_BOUNDS; i++) {
+        below += histogram->buckets[i];
+        sample(out, part, "event", type);
+        lvt_buffer_printf(out, ",le=\"%g\"} %" PRIu64 "\n", (double)bounds_ms[i] / 1000, below);
+    }
+    sample(out, part, "event", type);
+    lvt_buffer_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", histogram->count);
+    snprintf(part, sizeof part, "%s_sum", name);
+    sample(out, part, "event", type);
+    lvt_buffer_printf(out, "} %" PRIu64 ".%03u\n", histogram->sum_ms / 1000,
+                      (unsigned)(histogram->sum_ms % 1000));
+    snprintf(part, sizeof part, "%s_count", name);
+    sample(out, part, "event", type);
+    lvt_buffer_printf(out, "} %" PRIu64 "\n", histogram->count);
+}
+
+static void write_histograms(const struct lvt_stats *stats, struct lvt_buffer *out) {
+    family(out, "leveret_handler_seconds", "histogram", "How long handlers took.");
+    for (const struct lvt_event_stats *event = stats->first; event; event = event->next)
+        if (event->handler.count > 0)
+            write_histogram(out, "leveret_handler_seconds", event->type, &event->handler,
+                            lvt_handler_bounds_ms);
+    family(out, "leveret_event_age_seconds", "histogram",
+           "How old events were when their handler began.");
+    for (const struct lvt_event_stats *event = stats->first; event; event = event->next)
+        if (event->age.count > 0)
+            write_histogram(out, "leveret_event_age_seconds", event->type, &event->age,
+                            lvt_age_bounds_ms);
+}
+
+static void write_queues(const struct lvt_snapshot *snapshot, struct lvt_buffer *out) {
+    family(out, "leveret_queue_depth", "gauge", "Messages that wait in a queue.");
+    for (size_t i = 0; i < snapshot->queue_count; i++) {
+        const struct lvt_queue_figures *queue = &snapshot->queues[i];
+        if (queue->depth < 0)
+            continue;
+        sample(out, "leveret_queue_depth", "queue", lvt_bytes_of(queue->name));
+        lvt_buffer_printf(out, "} %" PRId64 "\n", queue->depth);
+    }
+    family(out, "leveret_consumers", "gauge", "Consumers of a queue, those of other workers too.");
+    for (size_t i = 0; i < snapshot->queue_count; i++) {
+        const struct lvt_queue_figures *queue = &snapshot->queues[i];
+        if (queue->consumers < 0)
+            continue;
+        sample(out, "leveret_consumers", "queue", lvt_bytes_of(queue->name));
+        lvt_buffer_printf(out, "} %" PRId64 "\n", queue->consumers);
+    }
+}
+
+void lvt_metrics_write(const struct lvt_snapshot *snapshot, struct lvt_buffer *out) {
+    const struct lvt_stats *stats = snapshot->stats;
+    family(out, "leveret_up", "gauge", "1, with the worker's version.");
+    sample(out, "leveret_up", "version", lvt_bytes_of(LEVERET_VERSION));
+    lvt_buffer_text(out, "} 1\n");
+    family(out, "leveret_uptime_seconds", "gauge", "Since the worker started.");
+    lvt_buffer_printf(out, "leveret_uptime_seconds %" PRIu64 "\n", snapshot->uptime_s);
+    write_events(stats, out);
+    write_published(stats, out);
+    write_histograms(stats, out);
+    family(out, "leveret_in_flight", "gauge", "Events whose handler runs now.");
+    lvt_buffer_printf(out, "leveret_in_flight %" PRIu64 "\n", stats->in_flight);
+    write_queues(snapshot, out);
+    family(out, "leveret_connected", "gauge", "1 when connected to this service.");
+    for (size_t i = 0; i < snapshot->connected_count; i++) {
+        const struct lvt_connection_figures *connection = &snapshot->connected[i];
+        sample(out, "leveret_connected", "to", lvt_bytes_of(connection->to));
+        lvt_buffer_printf(out, "} %d\n", connection->connected);
+    }
+    family(out, "leveret_events_without_id_total", "counter",
+           "Events that had no id, and so were not deduplicated.");
+    lvt_buffer_printf(out, "leveret_events_without_id_total %" PRIu64 "\n",
+                      stats->events_without_id);
+}

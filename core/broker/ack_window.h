@@ -1,0 +1,55 @@
+/* Which deliveries of one channel are out, and which acks are worth sending now.
+ *
+ * Finished tags below every unfinished one go out as a single ack of all of them. One that is
+ * finished above a gap waits a little for the gap to close; when the gap is there too long, or the
+ * waiting ones are a good part of their queue's prefetch (one slow handler would then fill the
+ * window), they are acked singly. An ack of several never passes unfinished work. */
+#ifndef LEVERET_BROKER_ACK_WINDOW_H
+#define LEVERET_BROKER_ACK_WINDOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* How long a finished tag may wait above a gap. */
+#define LVT_ACK_GAP_MS 100
+
+struct lvt_ack_queue {
+    uint32_t prefetch;
+    uint32_t waiting; /* finished, not acked yet */
+    bool crowded;     /* that is over a quarter of the prefetch */
+};
+
+struct lvt_ack_entry;
+
+struct lvt_ack_window {
+    struct lvt_ack_entry *entries; /* in the order of their tags */
+    size_t first, count, size;     /* entries[first .. first + count) are in use */
+    size_t waiting;                /* finished, not acked yet */
+    uint64_t waiting_since_ms;
+    bool crowded; /* some queue has too many waiting */
+    struct lvt_ack_queue *queues;
+    size_t queue_count;
+};
+
+/* Sends one ack; a negative status stops the flush, which returns it. */
+typedef int lvt_ack_send(void *ctx, uint64_t tag, bool multiple);
+
+/* Queues are numbered by their place in `prefetch`. */
+enum leveret_code lvt_ack_window_init(struct lvt_ack_window *window, const uint32_t *prefetch,
+                                      size_t queue_count) LVT_MUST_CHECK;
+void lvt_ack_window_free(struct lvt_ack_window *window);
+
+/* Tags come in rising order. False when out of memory: the channel is of no more use. */
+bool lvt_ack_window_add(struct lvt_ack_window *window, uint64_t tag, size_t queue) LVT_MUST_CHECK;
+/* Forgets nothing and sends nothing; a tag that is not out, or finished already, is ignored. */
+void lvt_ack_window_finish(struct lvt_ack_window *window, uint64_t tag, uint64_t now_ms);
+/* Sends what is due; with `all`, everything that is finished. */
+int lvt_ack_window_flush(struct lvt_ack_window *window, uint64_t now_ms, bool all,
+                         lvt_ack_send *send, void *ctx);
+/* How long flush may wait to be called again; -1 when nothing is waiting. */
+int lvt_ack_window_wait_ms(const struct lvt_ack_window *window, uint64_t now_ms);
+
+#endif

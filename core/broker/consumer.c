@@ -1,0 +1,495 @@
+#include "broker/consumer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/ack_window.h"
+#include "broker/frames.h"
+#include "broker/thread.h"
+#include "broker/topology.h"
+
+/* Deliveries that are handed to the loop at once, at most: more would make it wait for the last. */
+#define BATCH_MAX 128
+#define IDLE_WAIT_MS 1000
+/* A body over max_body_bytes that the queue has nowhere to reject to is kept whole: the engine
+ * dead-letters it. This is RabbitMQ's own limit by default. */
+#define KEPT_BODY_MAX ((uint64_t)128 << 20)
+
+struct ack {
+    uint64_t epoch, tag;
+};
+
+struct ack_list {
+    struct ack *items;
+    size_t count, size;
+};
+
+enum subscription {
+    IDLE,      /* waits for the topology, or for its time */
+    STARTING,  /* asked for */
+    CONSUMING, /* live */
+};
+
+/* What the session knows of one queue. */
+struct consuming {
+    enum subscription state;
+    uint64_t ticket; /* the topology must have been looked at since */
+    uint64_t not_before_ms;
+    unsigned cancels; /* by the broker, in a row */
+};
+
+struct lvt_consumer {
+    struct lvt_broker *broker;
+    size_t queue_count;
+    uint32_t *prefetch;
+    atomic_uint_fast64_t epoch; /* of the channel that is open; 0: none is */
+
+    struct ack_list batch; /* the loop's, until it flushes */
+
+    pthread_mutex_t mutex;
+    struct ack_list acks; /* under the mutex */
+    bool ack_lost;        /* under the mutex: for lack of memory */
+    atomic_bool cancelled;
+
+    /* the thread's */
+    uint64_t last_epoch;
+    struct ack_list taken;
+    struct consuming *queues;
+    struct lvt_ack_window window;
+    struct lvt_frames frames;
+    struct lvt_delivery_list received;
+};
+
+static struct lvt_consumer *of(struct lvt_link *link) {
+    return link->broker->consumer;
+}
+
+enum leveret_code lvt_consumer_new(struct lvt_broker *broker, struct lvt_consumer **ret,
+                                   struct leveret_error *err) {
+    size_t count = broker->routes->queue_count;
+    struct lvt_consumer *consumer = calloc(1, sizeof *consumer);
+    uint32_t *prefetch = calloc(count + 1, sizeof *prefetch);
+    struct consuming *queues = calloc(count + 1, sizeof *queues);
+    if (!consumer || !prefetch || !queues) {
+        free(consumer);
+        free(prefetch);
+        free(queues);
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    }
+    for (size_t i = 0; i < count; i++) {
+        prefetch[i] = broker->routes->queues[i]->prefetch;
+    }
+    consumer->broker = broker;
+    consumer->queue_count = count;
+    consumer->prefetch = prefetch;
+    consumer->queues = queues;
+    pthread_mutex_init(&consumer->mutex, NULL);
+    *ret = consumer;
+    return LEVERET_OK;
+}
+
+void lvt_consumer_free(struct lvt_consumer *consumer) {
+    if (!consumer) {
+        return;
+    }
+    free(consumer->prefetch);
+    free(consumer->queues);
+    free(consumer->batch.items);
+    free(consumer->acks.items);
+    free(consumer->taken.items);
+    pthread_mutex_destroy(&consumer->mutex);
+    free(consumer);
+}
+
+/* ---- the loop's side ---- */
+
+bool lvt_consumer_live(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
+    return delivery->epoch == atomic_load(&broker->consumer->epoch);
+}
+
+/* Room for `more`. The lists never hold more than what is out on two channels. */
+static bool reserve(struct ack_list *list, size_t more) {
+    if (list->size - list->count >= more) {
+        return true;
+    }
+    size_t size = list->size ? list->size : 64;
+    while (size - list->count < more) {
+        size *= 2;
+    }
+    struct ack *items = realloc(list->items, size * sizeof *items);
+    if (!items) {
+        return false;
+    }
+    list->items = items;
+    list->size = size;
+    return true;
+}
+
+static void lose_ack(struct lvt_consumer *consumer) {
+    pthread_mutex_lock(&consumer->mutex);
+    consumer->ack_lost = true;
+    pthread_mutex_unlock(&consumer->mutex);
+    lvt_link_wake(&consumer->broker->links[LVT_LINK_CONSUMING]);
+}
+
+void lvt_consumer_ack(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
+    struct lvt_consumer *consumer = broker->consumer;
+    if (!lvt_consumer_live(broker, delivery)) {
+        return;
+    }
+    if (!reserve(&consumer->batch, 1)) {
+        lose_ack(consumer);
+        return;
+    }
+    consumer->batch.items[consumer->batch.count++] =
+        (struct ack){.epoch = delivery->epoch, .tag = delivery->tag};
+}
+
+void lvt_consumer_flush(struct lvt_broker *broker) {
+    struct lvt_consumer *consumer = broker->consumer;
+    struct ack_list *batch = &consumer->batch, *acks = &consumer->acks;
+    if (batch->count == 0) {
+        return;
+    }
+    pthread_mutex_lock(&consumer->mutex);
+    bool wake = acks->count == 0;
+    if (wake) {
+        struct ack_list swap = *acks;
+        *acks = *batch;
+        *batch = swap;
+    } else if (reserve(acks, batch->count)) {
+        memcpy(acks->items + acks->count, batch->items, batch->count * sizeof *batch->items);
+        acks->count += batch->count;
+        batch->count = 0;
+    } else {
+        consumer->ack_lost = true;
+        batch->count = 0;
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+    if (wake) {
+        lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
+    }
+}
+
+void lvt_consumer_cancel(struct lvt_broker *broker) {
+    atomic_store(&broker->consumer->cancelled, true);
+    lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
+}
+
+/* ---- the thread's side: acks ---- */
+
+static int send_ack(void *ctx, uint64_t tag, bool multiple) {
+    struct lvt_connection *connection = ctx;
+    return amqp_basic_ack(connection->amqp, LVT_CHANNEL, tag, multiple);
+}
+
+static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *link, bool all,
+                                struct leveret_error *err) {
+    struct ack_list *taken = &consumer->taken;
+    pthread_mutex_lock(&consumer->mutex);
+    struct ack_list swap = *taken;
+    *taken = consumer->acks;
+    consumer->acks = swap;
+    bool lost = consumer->ack_lost;
+    consumer->ack_lost = false;
+    pthread_mutex_unlock(&consumer->mutex);
+
+    uint64_t now_ms = lvt_now_ms();
+    for (size_t i = 0; i < taken->count; i++) {
+        if (taken->items[i].epoch == consumer->last_epoch) {
+            lvt_ack_window_finish(&consumer->window, taken->items[i].tag, now_ms);
+        }
+    }
+    taken->count = 0;
+    int status = lvt_ack_window_flush(&consumer->window, now_ms, all, send_ack, &link->connection);
+    if (status < 0) {
+        return lvt_connection_lost(status, err);
+    }
+    if (lost) {
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for acks");
+    }
+    return LEVERET_OK;
+}
+
+/* ---- subscriptions ---- */
+
+static void set_consuming(struct lvt_consumer *consumer, size_t queue, bool consuming) {
+    pthread_mutex_lock(&consumer->broker->status.mutex);
+    consumer->broker->queues[queue].consuming = consuming;
+    pthread_mutex_unlock(&consumer->broker->status.mutex);
+}
+
+/* Starts with the queue's number, which is how deliveries name it. */
+static amqp_bytes_t consumer_tag(const struct lvt_consumer *consumer, size_t queue,
+                                 char buffer[LVT_SHORT_MAX + 1]) {
+    snprintf(buffer, LVT_SHORT_MAX + 1, "%zu.%s", queue, consumer->broker->name);
+    return amqp_cstring_bytes(buffer);
+}
+
+/* The answers come as any other frame, so nothing waits for them here. */
+static int send_consume(struct lvt_consumer *consumer, struct lvt_link *link, size_t queue) {
+    char tag[LVT_SHORT_MAX + 1];
+    amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch[queue] < UINT16_MAX
+                                                  ? (uint16_t)consumer->prefetch[queue]
+                                                  : UINT16_MAX};
+    amqp_basic_consume_t consume = {
+        .queue = amqp_cstring_bytes(consumer->broker->queues[queue].name),
+        .consumer_tag = consumer_tag(consumer, queue, tag)};
+    amqp_connection_state_t amqp = link->connection.amqp;
+    int status = amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
+    return status < 0 ? status
+                      : amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume);
+}
+
+static int send_cancel(struct lvt_consumer *consumer, struct lvt_link *link, size_t queue) {
+    char tag[LVT_SHORT_MAX + 1];
+    amqp_basic_cancel_t cancel = {.consumer_tag = consumer_tag(consumer, queue, tag), .nowait = 1};
+    return amqp_send_method(link->connection.amqp, LVT_CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
+}
+
+static enum leveret_code subscribe(struct lvt_consumer *consumer, struct lvt_link *link,
+                                   struct leveret_error *err) {
+    bool cancelled = atomic_load(&consumer->cancelled);
+    uint64_t now_ms = lvt_now_ms();
+    for (size_t i = 0; i < consumer->queue_count; i++) {
+        struct consuming *queue = &consumer->queues[i];
+        int status = 0;
+        if (!cancelled && queue->state == IDLE && now_ms >= queue->not_before_ms &&
+            lvt_topology_ready(consumer->broker, i, queue->ticket)) {
+            status = send_consume(consumer, link, i);
+            queue->state = STARTING;
+        } else if (cancelled && queue->state != IDLE) {
+            status = send_cancel(consumer, link, i);
+            queue->state = IDLE;
+            set_consuming(consumer, i, false);
+        }
+        if (status < 0) {
+            return lvt_connection_lost(status, err);
+        }
+    }
+    return LEVERET_OK;
+}
+
+/* ---- what comes in ---- */
+
+static uint64_t body_limit(void *ctx, unsigned queue) {
+    struct lvt_consumer *consumer = ctx;
+    struct lvt_broker *broker = consumer->broker;
+    if (queue >= consumer->queue_count) {
+        return 0;
+    }
+    pthread_mutex_lock(&broker->status.mutex);
+    bool can_reject = broker->queues[queue].can_reject;
+    pthread_mutex_unlock(&broker->status.mutex);
+    return can_reject || broker->max_body_bytes > KEPT_BODY_MAX ? broker->max_body_bytes
+                                                                : KEPT_BODY_MAX;
+}
+
+static enum leveret_code take_delivery(struct lvt_consumer *consumer, struct lvt_incoming *incoming,
+                                       struct leveret_error *err) {
+    struct lvt_delivery *delivery = incoming->delivery;
+    if (incoming->consumer >= consumer->queue_count ||
+        !lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)) {
+        lvt_delivery_free(delivery);
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
+    }
+    delivery->queue = consumer->broker->routes->queues[incoming->consumer];
+    delivery->epoch = consumer->last_epoch;
+    lvt_delivery_list_add(&consumer->received, delivery);
+    return LEVERET_OK;
+}
+
+static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *link,
+                                const struct lvt_incoming *incoming, struct leveret_error *err) {
+    struct lvt_broker *broker = consumer->broker;
+    if (incoming->consumer >= consumer->queue_count) {
+        return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ delivered to an unknown consumer");
+    }
+    const struct lvt_queue_state *queue = &broker->queues[incoming->consumer];
+    struct lvt_field fields[] = {
+        LVT_STRING("queue", queue->name), LVT_INTEGER("bytes", (int64_t)incoming->body_size),
+        LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
+        LVT_STRING("message_id", incoming->message_id)};
+    size_t field_count = sizeof fields / sizeof *fields;
+    if (body_limit(consumer, incoming->consumer) != broker->max_body_bytes) {
+        /* Rejected, it would be gone. Unacked, it goes back when the connection closes. */
+        lvt_log(broker->log, LVT_ERROR,
+                "a message is too big to be kept and its queue has no dead-letter queue: it stays "
+                "unacked; take it out of the queue, or give the queue a dead-letter exchange",
+                fields, field_count);
+        return lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)
+                   ? LEVERET_OK
+                   : leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
+    }
+    lvt_log(broker->log, LVT_WARN,
+            "a message's body is over max_body_bytes: rejected to the dead-letter queue", fields,
+            field_count);
+    int status = amqp_basic_reject(link->connection.amqp, LVT_CHANNEL, incoming->tag, 0);
+    return status < 0 ? lvt_connection_lost(status, err) : LEVERET_OK;
+}
+
+static void started(struct lvt_consumer *consumer, const amqp_basic_consume_ok_t *ok) {
+    size_t queue = lvt_frames_consumer(ok->consumer_tag);
+    if (queue < consumer->queue_count && consumer->queues[queue].state == STARTING) {
+        consumer->queues[queue].state = CONSUMING;
+        consumer->queues[queue].cancels = 0;
+        set_consuming(consumer, queue, true);
+    }
+}
+
+/* The broker ended the subscription: the queue was deleted, or lost its leader. */
+static void cancelled(struct lvt_consumer *consumer, struct lvt_link *link,
+                      const amqp_basic_cancel_t *cancel) {
+    size_t number = lvt_frames_consumer(cancel->consumer_tag);
+    if (number >= consumer->queue_count) {
+        return;
+    }
+    struct consuming *queue = &consumer->queues[number];
+    uint64_t delay_ms = lvt_backoff_ms(++queue->cancels, &link->random);
+    LVT_LOG(consumer->broker->log, LVT_WARN,
+            "RabbitMQ ended the consumer (was the queue deleted?): declaring it and consuming again",
+            LVT_STRING("queue", consumer->broker->queues[number].name),
+            LVT_INTEGER("after_ms", (int64_t)delay_ms));
+    queue->state = IDLE;
+    queue->not_before_ms = lvt_now_ms() + delay_ms;
+    queue->ticket = lvt_topology_request(consumer->broker);
+    set_consuming(consumer, number, false);
+}
+
+static enum leveret_code closed(struct lvt_consumer *consumer, const amqp_method_t *method,
+                                struct leveret_error *err) {
+    struct leveret_error said;
+    int code = lvt_connection_closed(method, &said);
+    if (code == AMQP_NOT_FOUND) {
+        uint64_t ticket = lvt_topology_request(consumer->broker);
+        for (size_t i = 0; i < consumer->queue_count; i++) {
+            consumer->queues[i].ticket = ticket;
+        }
+    }
+    if (code == AMQP_PRECONDITION_FAILED && strstr(said.text, "timeout")) {
+        return leveret_fail(err, LEVERET_UNAVAILABLE,
+                            "RabbitMQ closed the channel, since a delivery was not acked in time: "
+                            "%s; its consumer_timeout must be more than twice the handlers' "
+                            "timeout_ms",
+                            said.text);
+    }
+    return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ closed the channel: %s", said.text);
+}
+
+static enum leveret_code take_method(struct lvt_consumer *consumer, struct lvt_link *link,
+                                     const amqp_method_t *method, struct leveret_error *err) {
+    switch (method->id) {
+    case AMQP_BASIC_CONSUME_OK_METHOD:
+        started(consumer, method->decoded);
+        return LEVERET_OK;
+    case AMQP_BASIC_CANCEL_METHOD:
+        cancelled(consumer, link, method->decoded);
+        return LEVERET_OK;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+    case AMQP_CONNECTION_CLOSE_METHOD:
+        return closed(consumer, method, err);
+    default: /* basic.qos-ok, and what a later broker may add */
+        return LEVERET_OK;
+    }
+}
+
+/* Reads what is there, up to a batch; *ret_more when there may be more. */
+static enum leveret_code receive(struct lvt_consumer *consumer, struct lvt_link *link,
+                                 bool *ret_more, struct leveret_error *err) {
+    for (unsigned i = 0; i < BATCH_MAX; i++) {
+        struct lvt_incoming *incoming;
+        enum leveret_code code = lvt_frames_read(&consumer->frames, &incoming, err);
+        if (code != LEVERET_OK || !incoming) {
+            *ret_more = false;
+            return code;
+        }
+        switch (incoming->kind) {
+        case LVT_INCOMING_DELIVERY:
+            code = take_delivery(consumer, incoming, err);
+            break;
+        case LVT_INCOMING_DISCARDED:
+            code = reject(consumer, link, incoming, err);
+            break;
+        case LVT_INCOMING_METHOD:
+            code = take_method(consumer, link, &incoming->method, err);
+            break;
+        case LVT_INCOMING_RETURN: /* this channel publishes nothing */
+            break;
+        }
+        if (code != LEVERET_OK) {
+            return code;
+        }
+    }
+    *ret_more = true;
+    return LEVERET_OK;
+}
+
+/* ---- the session ---- */
+
+static int wait_ms(struct lvt_consumer *consumer) {
+    uint64_t now_ms = lvt_now_ms();
+    int wait_ms = IDLE_WAIT_MS;
+    int acks_ms = lvt_ack_window_wait_ms(&consumer->window, now_ms);
+    if (acks_ms >= 0 && acks_ms < wait_ms) {
+        wait_ms = acks_ms;
+    }
+    for (size_t i = 0; i < consumer->queue_count; i++) {
+        uint64_t due_ms = consumer->queues[i].not_before_ms;
+        if (consumer->queues[i].state == IDLE && due_ms > now_ms &&
+            due_ms - now_ms < (uint64_t)wait_ms) {
+            wait_ms = (int)(due_ms - now_ms);
+        }
+    }
+    return wait_ms;
+}
+
+static enum leveret_code work(struct lvt_consumer *consumer, struct lvt_link *link,
+                              struct leveret_error *err) {
+    for (;;) {
+        bool more = false;
+        bool end = lvt_link_must_end(link);
+        lvt_connection_enter(&link->connection);
+        enum leveret_code code = receive(consumer, link, &more, err);
+        if (code == LEVERET_OK) {
+            code = settle(consumer, link, end, err);
+        }
+        if (code == LEVERET_OK) {
+            code = subscribe(consumer, link, err);
+        }
+        lvt_connection_leave(&link->connection);
+        lvt_inbox_deliver(&consumer->broker->inbox, &consumer->received);
+        if (code != LEVERET_OK || end) {
+            return code;
+        }
+        if (!more) {
+            lvt_link_wait(link, wait_ms(consumer));
+        }
+    }
+}
+
+static enum leveret_code session(struct lvt_link *link, struct leveret_error *err) {
+    struct lvt_consumer *consumer = of(link);
+    if (lvt_ack_window_init(&consumer->window, consumer->prefetch, consumer->queue_count) !=
+        LEVERET_OK) {
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    }
+    lvt_frames_init(&consumer->frames, &link->connection, body_limit, consumer);
+    for (size_t i = 0; i < consumer->queue_count; i++) {
+        consumer->queues[i].state = IDLE;
+        consumer->queues[i].not_before_ms = 0;
+    }
+    consumer->last_epoch++;
+    atomic_store(&consumer->epoch, consumer->last_epoch);
+    enum leveret_code code = work(consumer, link, err);
+    atomic_store(&consumer->epoch, 0);
+    for (size_t i = 0; i < consumer->queue_count; i++) {
+        set_consuming(consumer, i, false);
+    }
+    lvt_delivery_list_free(&consumer->received);
+    lvt_frames_free(&consumer->frames);
+    lvt_ack_window_free(&consumer->window);
+    return code;
+}
+
+const struct lvt_link_work lvt_consumer_work = {.session = session};

@@ -1,0 +1,467 @@
+#include "broker/publisher.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/amqp_headers.h"
+#include "broker/frames.h"
+#include "broker/ladder.h"
+#include "broker/thread.h"
+#include "broker/topology.h"
+
+/* Sent and not yet answered, at most. */
+#define IN_FLIGHT_MAX 1024
+/* Sent between two looks at what the broker says. */
+#define BATCH_MAX 16
+#define BATCH_BYTES_MAX 262144
+#define IDLE_WAIT_MS 1000
+
+struct in_flight {
+    struct lvt_publish *publish; /* NULL: answered */
+    bool returned;               /* or may have been: see take_return */
+    char return_text[100];
+};
+
+struct lvt_publisher {
+    struct lvt_broker *broker;
+    struct lvt_publish_list batch; /* the loop's, until it flushes */
+    pthread_mutex_t mutex;
+    struct lvt_publish_list outbox; /* under the mutex */
+
+    /* the thread's */
+    struct lvt_publish_list waiting;         /* to be sent, in order */
+    struct in_flight in_flight[IN_FLIGHT_MAX]; /* by sequence number, modulo */
+    uint64_t first, next;                    /* sequence numbers: oldest in flight, next to send */
+    size_t in_flight_count;
+    /* The broker closed a channel over one of so many at the head of `waiting`: they are sent one
+     * at a time, so that it shows which. */
+    size_t suspects;
+    bool blocked;
+    struct lvt_publish_list answered;
+    struct lvt_frames frames;
+};
+
+/* Where a publish goes, in the protocol's terms. */
+struct route {
+    struct lvt_bytes exchange, routing_key;
+    struct lvt_ladder_entry entry; /* what they may point into */
+};
+
+static struct lvt_publisher *of(struct lvt_link *link) {
+    return link->broker->publisher;
+}
+
+enum leveret_code lvt_publisher_new(struct lvt_broker *broker, struct lvt_publisher **ret,
+                                    struct leveret_error *err) {
+    struct lvt_publisher *publisher = calloc(1, sizeof *publisher);
+    if (!publisher) {
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    }
+    publisher->broker = broker;
+    pthread_mutex_init(&publisher->mutex, NULL);
+    *ret = publisher;
+    return LEVERET_OK;
+}
+
+void lvt_publisher_free(struct lvt_publisher *publisher) {
+    if (publisher) {
+        pthread_mutex_destroy(&publisher->mutex);
+        free(publisher);
+    }
+}
+
+/* ---- the loop's side ---- */
+
+void lvt_publisher_publish(struct lvt_broker *broker, struct lvt_publish *publish) {
+    lvt_publish_list_add(&broker->publisher->batch, publish);
+}
+
+void lvt_publisher_flush(struct lvt_broker *broker) {
+    struct lvt_publisher *publisher = broker->publisher;
+    if (!publisher->batch.first) {
+        return;
+    }
+    pthread_mutex_lock(&publisher->mutex);
+    lvt_publish_list_join(&publisher->outbox, &publisher->batch);
+    pthread_mutex_unlock(&publisher->mutex);
+    lvt_link_wake(&broker->links[LVT_LINK_PUBLISHING]);
+}
+
+/* ---- answers ---- */
+
+static void answer(struct lvt_publisher *publisher, struct lvt_publish *publish,
+                   enum lvt_publish_result result, const char *reason) {
+    publish->result = result;
+    snprintf(publish->reason, sizeof publish->reason, "%.*s", (int)sizeof publish->reason - 1,
+             reason);
+    lvt_publish_list_add(&publisher->answered, publish);
+    if (publisher->suspects > 0) {
+        publisher->suspects--;
+    }
+}
+
+static struct in_flight *slot_of(struct lvt_publisher *publisher, uint64_t sequence) {
+    return &publisher->in_flight[sequence % IN_FLIGHT_MAX];
+}
+
+/* A confirm for one sequence number; `taken` is false for a basic.nack. */
+static void confirm_one(struct lvt_publisher *publisher, uint64_t sequence, bool taken) {
+    if (sequence < publisher->first || sequence >= publisher->next) {
+        return;
+    }
+    struct in_flight *slot = slot_of(publisher, sequence);
+    if (!slot->publish) {
+        return;
+    }
+    if (!taken) {
+        answer(publisher, slot->publish, LVT_PUBLISH_REFUSED,
+               "the broker did not take it (basic.nack): is the queue full or without a leader?");
+    } else if (slot->returned) {
+        answer(publisher, slot->publish, LVT_PUBLISH_RETURNED, slot->return_text);
+    } else {
+        answer(publisher, slot->publish, LVT_PUBLISH_CONFIRMED, "");
+    }
+    slot->publish = NULL;
+    publisher->in_flight_count--;
+}
+
+static void confirm(struct lvt_publisher *publisher, uint64_t sequence, bool multiple, bool taken) {
+    if (!multiple) {
+        confirm_one(publisher, sequence, taken);
+    } else {
+        uint64_t last = sequence == 0 || sequence >= publisher->next ? publisher->next - 1
+                                                                     : sequence;
+        for (uint64_t i = publisher->first; i <= last; i++) {
+            confirm_one(publisher, i, taken);
+        }
+    }
+    while (publisher->first < publisher->next && !slot_of(publisher, publisher->first)->publish) {
+        publisher->first++;
+    }
+}
+
+/* ---- sending ---- */
+
+static void route_of(const struct lvt_publish *publish, struct route *ret) {
+    const struct lvt_destination *to = &publish->destination;
+    if (to->kind == LVT_TO_EXCHANGE) {
+        ret->exchange = to->name;
+        ret->routing_key = to->routing_key;
+    } else if (to->kind == LVT_TO_DELAY && lvt_ladder_enter(to->delay_ms, to->name, &ret->entry)) {
+        ret->exchange = lvt_bytes_of(ret->entry.exchange);
+        ret->routing_key = lvt_bytes_of(ret->entry.routing_key);
+    } else {
+        ret->exchange = lvt_bytes("", 0);
+        ret->routing_key = to->name;
+    }
+}
+
+/* What the protocol cannot carry is refused here: the library would send a broken frame. */
+static enum leveret_code prepare(struct lvt_link *link, const struct lvt_publish *publish,
+                                 const struct route *route, struct lvt_arena *arena,
+                                 amqp_basic_properties_t *ret, struct leveret_error *err) {
+    if (route->exchange.len > LVT_SHORT_MAX || route->routing_key.len > LVT_SHORT_MAX) {
+        return leveret_fail(err, LEVERET_INVALID,
+                            "the name of an exchange or queue, or the routing key, has more than "
+                            "255 bytes");
+    }
+    struct lvt_properties properties = publish->properties;
+    properties.present |= LVT_HAS_DELIVERY_MODE;
+    properties.delivery_mode = AMQP_DELIVERY_PERSISTENT;
+    size_t size;
+    enum leveret_code code = lvt_properties_to_amqp(&properties, arena, ret, &size, err);
+    if (code != LEVERET_OK) {
+        return code;
+    }
+    size_t room = (size_t)amqp_get_frame_max(link->connection.amqp) - 64;
+    if (size > room) {
+        return leveret_fail(err, LEVERET_TOO_BIG,
+                            "properties and headers take %zu bytes; %zu fit into a frame", size,
+                            room);
+    }
+    return LEVERET_OK;
+}
+
+/* Takes the first of `waiting`. */
+static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_link *link,
+                                    struct leveret_error *err) {
+    struct lvt_publish *publish = publisher->waiting.first;
+    struct lvt_arena arena;
+    struct route route;
+    amqp_basic_properties_t properties;
+    struct leveret_error wrong;
+    lvt_arena_init(&arena, 2048);
+    route_of(publish, &route);
+    enum leveret_code code = prepare(link, publish, &route, &arena, &properties, &wrong);
+    if (code == LEVERET_NO_MEMORY) {
+        lvt_arena_free(&arena);
+        *err = wrong;
+        return code;
+    }
+    publisher->waiting.first = publish->next;
+    if (!publish->next) {
+        publisher->waiting.last = NULL;
+    }
+    if (code != LEVERET_OK) {
+        answer(publisher, publish, LVT_PUBLISH_REFUSED, wrong.text);
+        lvt_arena_free(&arena);
+        return LEVERET_OK;
+    }
+    *slot_of(publisher, publisher->next) = (struct in_flight){.publish = publish};
+    publisher->next++;
+    publisher->in_flight_count++;
+    int status = amqp_basic_publish(link->connection.amqp, LVT_CHANNEL,
+                                    lvt_to_amqp(route.exchange), lvt_to_amqp(route.routing_key),
+                                    true, false, &properties, lvt_to_amqp(publish->body));
+    lvt_arena_free(&arena);
+    return status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
+}
+
+static bool may_send(const struct lvt_publisher *publisher) {
+    if (!publisher->waiting.first || publisher->blocked) {
+        return false;
+    }
+    return publisher->suspects > 0 ? publisher->in_flight_count == 0
+                                   : publisher->next - publisher->first < IN_FLIGHT_MAX;
+}
+
+static enum leveret_code send_batch(struct lvt_publisher *publisher, struct lvt_link *link,
+                                    struct leveret_error *err) {
+    enum leveret_code code = LEVERET_OK;
+    size_t bytes = 0;
+    for (int i = 0; i < BATCH_MAX && bytes < BATCH_BYTES_MAX && code == LEVERET_OK; i++) {
+        if (!may_send(publisher)) {
+            break;
+        }
+        bytes += publisher->waiting.first->body.len;
+        code = send_first(publisher, link, err);
+    }
+    return code;
+}
+
+/* ---- what comes in ---- */
+
+/* A return does not say which publish it is about, only where that went, and comes before its
+ * confirm. So all that went there and are still in flight count as returned: one too many is
+ * published twice, one too few would be lost. */
+static void take_return(struct lvt_publisher *publisher, const struct lvt_incoming *incoming) {
+    for (uint64_t i = publisher->first; i < publisher->next; i++) {
+        struct in_flight *slot = slot_of(publisher, i);
+        struct route route;
+        if (!slot->publish) {
+            continue;
+        }
+        route_of(slot->publish, &route);
+        const struct lvt_properties *properties = &slot->publish->properties;
+        struct lvt_bytes id = properties->present & LVT_HAS_MESSAGE_ID ? properties->message_id
+                                                                       : lvt_bytes("", 0);
+        if (lvt_bytes_is(route.exchange, incoming->exchange) &&
+            lvt_bytes_is(route.routing_key, incoming->routing_key) &&
+            lvt_bytes_is(id, incoming->message_id)) {
+            slot->returned = true;
+            snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
+                     incoming->reply_code, incoming->reply_text);
+        }
+    }
+    lvt_topology_request(publisher->broker);
+}
+
+static void set_blocked(struct lvt_publisher *publisher, bool blocked, amqp_bytes_t reason) {
+    publisher->blocked = blocked;
+    lvt_status_blocked(publisher->broker, blocked);
+    if (blocked) {
+        lvt_logf(publisher->broker->log, LVT_WARN,
+                 "RabbitMQ takes no messages (%.*s): publishes wait; see to its memory and disk",
+                 (int)reason.len, (const char *)reason.bytes);
+    } else {
+        lvt_logf(publisher->broker->log, LVT_INFO, "RabbitMQ takes messages again");
+    }
+}
+
+/* They would all end the same way, each with a new connection. */
+static void refuse_same_exchange(struct lvt_publisher *publisher, struct lvt_bytes exchange,
+                                 const char *text) {
+    struct lvt_publish_list waiting = publisher->waiting;
+    publisher->waiting = (struct lvt_publish_list){0};
+    while (waiting.first) {
+        struct lvt_publish *publish = waiting.first;
+        struct route route;
+        waiting.first = publish->next;
+        route_of(publish, &route);
+        if (lvt_bytes_equal(route.exchange, exchange)) {
+            answer(publisher, publish, LVT_PUBLISH_REFUSED, text);
+        } else {
+            lvt_publish_list_add(&publisher->waiting, publish);
+        }
+    }
+}
+
+/* The broker closed the channel, or the connection, over something that was published. */
+static enum leveret_code take_close(struct lvt_publisher *publisher, const amqp_method_t *method,
+                                    struct leveret_error *err) {
+    struct leveret_error said;
+    int code = lvt_connection_closed(method, &said);
+    if (code == AMQP_CONNECTION_FORCED || publisher->in_flight_count == 0) {
+        return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ closed the connection: %s",
+                            said.text);
+    }
+    lvt_topology_request(publisher->broker);
+    if (publisher->in_flight_count > 1) {
+        publisher->suspects = publisher->in_flight_count;
+        return leveret_fail(err, LEVERET_STATE, "%s", said.text);
+    }
+    struct in_flight *slot = slot_of(publisher, publisher->first);
+    struct lvt_publish *publish = slot->publish;
+    slot->publish = NULL;
+    publisher->in_flight_count = 0;
+    answer(publisher, publish, LVT_PUBLISH_REFUSED, said.text);
+    if (code == AMQP_NOT_FOUND) {
+        struct route route;
+        route_of(publish, &route);
+        refuse_same_exchange(publisher, route.exchange, said.text);
+    }
+    return leveret_fail(err, LEVERET_STATE, "%s", said.text);
+}
+
+static enum leveret_code take_method(struct lvt_publisher *publisher, const amqp_method_t *method,
+                                     struct leveret_error *err) {
+    switch (method->id) {
+    case AMQP_BASIC_ACK_METHOD: {
+        const amqp_basic_ack_t *ack = method->decoded;
+        confirm(publisher, ack->delivery_tag, ack->multiple, true);
+        return LEVERET_OK;
+    }
+    case AMQP_BASIC_NACK_METHOD: {
+        const amqp_basic_nack_t *nack = method->decoded;
+        confirm(publisher, nack->delivery_tag, nack->multiple, false);
+        return LEVERET_OK;
+    }
+    case AMQP_CONNECTION_BLOCKED_METHOD: {
+        const amqp_connection_blocked_t *blocked = method->decoded;
+        set_blocked(publisher, true, blocked->reason);
+        return LEVERET_OK;
+    }
+    case AMQP_CONNECTION_UNBLOCKED_METHOD:
+        set_blocked(publisher, false, amqp_empty_bytes);
+        return LEVERET_OK;
+    case AMQP_CHANNEL_CLOSE_METHOD:
+    case AMQP_CONNECTION_CLOSE_METHOD:
+        return take_close(publisher, method, err);
+    default:
+        return LEVERET_OK;
+    }
+}
+
+static enum leveret_code receive(struct lvt_publisher *publisher, struct leveret_error *err) {
+    for (;;) {
+        struct lvt_incoming *incoming;
+        enum leveret_code code = lvt_frames_read(&publisher->frames, &incoming, err);
+        if (code != LEVERET_OK || !incoming) {
+            return code;
+        }
+        if (incoming->kind == LVT_INCOMING_RETURN) {
+            take_return(publisher, incoming);
+        } else if (incoming->kind == LVT_INCOMING_METHOD) {
+            code = take_method(publisher, &incoming->method, err);
+        }
+        if (code != LEVERET_OK) {
+            return code;
+        }
+    }
+}
+
+/* ---- the session ---- */
+
+static void take_outbox(struct lvt_publisher *publisher) {
+    pthread_mutex_lock(&publisher->mutex);
+    lvt_publish_list_join(&publisher->waiting, &publisher->outbox);
+    pthread_mutex_unlock(&publisher->mutex);
+}
+
+/* What was in flight goes to the head of what waits, in its order. */
+static void take_back(struct lvt_publisher *publisher) {
+    struct lvt_publish_list list = {0};
+    for (uint64_t i = publisher->first; i < publisher->next; i++) {
+        struct in_flight *slot = slot_of(publisher, i);
+        if (slot->publish) {
+            lvt_publish_list_add(&list, slot->publish);
+            slot->publish = NULL;
+        }
+    }
+    lvt_publish_list_join(&list, &publisher->waiting);
+    publisher->waiting = list;
+    publisher->in_flight_count = 0;
+    publisher->first = publisher->next = 1;
+}
+
+static uint64_t no_deliveries(void *ctx, unsigned consumer) {
+    (void)ctx;
+    (void)consumer;
+    return 0;
+}
+
+static bool idle(struct lvt_link *link) {
+    struct lvt_publisher *publisher = of(link);
+    pthread_mutex_lock(&publisher->mutex);
+    bool empty = !publisher->outbox.first;
+    pthread_mutex_unlock(&publisher->mutex);
+    return empty && !publisher->waiting.first && publisher->in_flight_count == 0;
+}
+
+static enum leveret_code work(struct lvt_publisher *publisher, struct lvt_link *link,
+                              struct leveret_error *err) {
+    while (!lvt_link_must_end(link)) {
+        take_outbox(publisher);
+        lvt_connection_enter(&link->connection);
+        /* Reading first: a send after a long silence would wait for ever. */
+        enum leveret_code code = receive(publisher, err);
+        if (code == LEVERET_OK) {
+            code = send_batch(publisher, link, err);
+        }
+        lvt_connection_leave(&link->connection);
+        lvt_inbox_answer(&publisher->broker->inbox, &publisher->answered);
+        if (code != LEVERET_OK) {
+            return code;
+        }
+        if (!may_send(publisher) && !lvt_link_must_end(link)) {
+            bool stopping = atomic_load(&link->stop);
+            lvt_link_wait(link, stopping ? IDLE_WAIT_MS / 20 : IDLE_WAIT_MS);
+        }
+    }
+    return LEVERET_OK;
+}
+
+static enum leveret_code session(struct lvt_link *link, struct leveret_error *err) {
+    struct lvt_publisher *publisher = of(link);
+    lvt_connection_enter(&link->connection);
+    amqp_confirm_select(link->connection.amqp, LVT_CHANNEL);
+    lvt_connection_leave(&link->connection);
+    enum leveret_code code = lvt_connection_check(
+        &link->connection, amqp_get_rpc_reply(link->connection.amqp), NULL, err);
+    if (code != LEVERET_OK) {
+        return code;
+    }
+    lvt_frames_init(&publisher->frames, &link->connection, no_deliveries, NULL);
+    publisher->blocked = false;
+    publisher->first = publisher->next = 1;
+    code = work(publisher, link, err);
+    lvt_frames_free(&publisher->frames);
+    take_back(publisher);
+    return code;
+}
+
+static void finished(struct lvt_link *link) {
+    struct lvt_publisher *publisher = of(link);
+    take_outbox(publisher);
+    while (publisher->waiting.first) {
+        struct lvt_publish *publish = publisher->waiting.first;
+        publisher->waiting.first = publish->next;
+        answer(publisher, publish, LVT_PUBLISH_DROPPED, "leveret is stopping");
+    }
+    publisher->waiting.last = NULL;
+    lvt_inbox_answer(&publisher->broker->inbox, &publisher->answered);
+}
+
+const struct lvt_link_work lvt_publisher_work = {
+    .session = session, .idle = idle, .finished = finished};

@@ -1,0 +1,104 @@
+#include "cli/program.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "runtime/folder.h"
+#include "runtime/lua/lua_config.h"
+
+#define DEFAULT_FILE "leveret.lua"
+
+extern char **environ;
+
+enum leveret_code lvt_program_configure(struct lvt_program *program, const char *config_path,
+                                        struct leveret_error *err) {
+    enum leveret_code code = lvt_config_init(&program->config, err);
+    if (code != LEVERET_OK)
+        return code;
+    if (!config_path && access(DEFAULT_FILE, F_OK) == 0)
+        config_path = DEFAULT_FILE;
+    if (config_path)
+        code = lvt_lua_config_read(config_path, &program->config, err);
+    if (code == LEVERET_OK)
+        code = lvt_config_environment(&program->config, environ, err);
+    if (code == LEVERET_OK)
+        code = lvt_config_check(&program->config, err);
+    if (code != LEVERET_OK)
+        return code;
+    lvt_log_writer_init(&program->writer, program->log_fd,
+                        (enum lvt_log_format)program->config.log.format, isatty(program->log_fd));
+    program->log = (struct lvt_log){lvt_log_writer_sink, &program->writer,
+                                    (enum lvt_level)program->config.log.level};
+    return LEVERET_OK;
+}
+
+enum leveret_code lvt_program_load_handlers(struct lvt_program *program,
+                                            struct leveret_error *err) {
+    return lvt_handlers_load(&program->config, &program->log, &program->routes, err);
+}
+
+void lvt_program_done(struct lvt_program *program) {
+    lvt_routes_free(&program->routes);
+    if (program->log.sink)
+        lvt_log_writer_done(&program->writer);
+    lvt_config_free(&program->config);
+}
+
+int lvt_program_fail(const struct leveret_error *err) {
+    fprintf(stderr, "leveret: %s\n", err->text);
+    switch (err->code) {
+    case LEVERET_CONFIG:
+    case LEVERET_MALFORMED:
+    case LEVERET_REFUSED:
+        return LVT_EXIT_CONFIG;
+    case LEVERET_UNAVAILABLE:
+        return LVT_EXIT_UNAVAILABLE;
+    case LEVERET_INVALID:
+        return LVT_EXIT_USAGE;
+    default:
+        return LVT_EXIT_SOFTWARE;
+    }
+}
+
+int lvt_program_usage(const char *command, const char *format, ...) {
+    va_list args;
+    va_start(args, format);
+    fputs("leveret: ", stderr);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\nTry: leveret %s%s--help\n", command, command[0] ? " " : "");
+    return LVT_EXIT_USAGE;
+}
+
+/* The flag's place in the list; -1 when it is not there. */
+static int find_flag(const char *const flags[], const char *argument) {
+    for (int i = 0; flags[i]; i++)
+        if (strcmp(argument, flags[i]) == 0)
+            return i;
+    return -1;
+}
+
+int lvt_program_options(int argc, char **argv, const char *help, const char *const flags[],
+                        bool *ret_flags, const char **ret_config) {
+    for (int i = 1; i < argc; i++) {
+        const char *argument = argv[i];
+        int flag = find_flag(flags, argument);
+        if (strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0) {
+            fputs(help, stdout);
+            return LVT_EXIT_OK;
+        }
+        if (flag >= 0) {
+            ret_flags[flag] = true;
+        } else if (strcmp(argument, "-c") == 0 || strcmp(argument, "--config") == 0) {
+            if (++i == argc)
+                return lvt_program_usage(argv[0], "%s wants a file", argument);
+            *ret_config = argv[i];
+        } else if (strncmp(argument, "--config=", 9) == 0) {
+            *ret_config = argument + 9;
+        } else {
+            return lvt_program_usage(argv[0], "%s does not know %s", argv[0], argument);
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,53 @@
+/* What the commands share: how they fail, and how they get at the configuration. */
+#ifndef LEVERET_CLI_PROGRAM_H
+#define LEVERET_CLI_PROGRAM_H
+
+#include "base/error.h"
+#include "cli/log_writer.h"
+#include "config/config.h"
+#include "engine/routes.h"
+
+/* As sysexits.h has them. */
+enum lvt_exit {
+    LVT_EXIT_OK = 0,
+    LVT_EXIT_USAGE = 64,
+    LVT_EXIT_UNAVAILABLE = 69,
+    LVT_EXIT_SOFTWARE = 70,
+    LVT_EXIT_CONFIG = 78,
+};
+
+/* A running command's configuration, handlers and log. */
+struct lvt_program {
+    struct lvt_config config;
+    struct lvt_routes routes;
+    struct lvt_log_writer writer;
+    struct lvt_log log;
+    int log_fd; /* set before lvt_program_load; where the log goes */
+};
+
+/* Reads the file (NULL: leveret.lua where there is one, else the defaults), the environment's
+ * variables over it, and opens the log. */
+enum leveret_code lvt_program_configure(struct lvt_program *program, const char *config_path,
+                                        struct leveret_error *err) LVT_MUST_CHECK;
+/* Loads the handlers that the configuration names. */
+enum leveret_code lvt_program_load_handlers(struct lvt_program *program,
+                                            struct leveret_error *err) LVT_MUST_CHECK;
+void lvt_program_done(struct lvt_program *program);
+
+/* Writes "leveret: <text>" to standard error, and returns the exit code that fits. */
+int lvt_program_fail(const struct leveret_error *err);
+/* The same, for a command line that cannot be used: names the command's --help. */
+int lvt_program_usage(const char *command, const char *format, ...) LVT_PRINTF(2, 3);
+
+/* The options that every command with a configuration takes: -c FILE and --help. Returns -1 to go
+ * on, or the exit code. ret_flag is set when --`flag` (NULL: there is none) was given. */
+int lvt_program_options(int argc, char **argv, const char *help, const char *const flags[],
+                        bool *ret_flags, const char **ret_config);
+
+/* The commands; each returns the exit code. argv[0] is the command's name. */
+int lvt_command_run(int argc, char **argv);
+int lvt_command_check(int argc, char **argv);
+int lvt_command_migrate(int argc, char **argv);
+int lvt_command_version(int argc, char **argv);
+
+#endif

@@ -1,0 +1,112 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "cli/program.h"
+#include "lane/embedded.h"
+#include "lane/lane.h"
+
+static const char help[] =
+    "usage: leveret run [-c FILE] [--embedded]\n"
+    "\n"
+    "Runs the worker until SIGTERM or SIGINT: it then takes no more events, finishes those in\n"
+    "hand within shutdown_timeout_ms, and ends. A second signal ends it at once.\n"
+    "\n"
+    "  -c, --config FILE  the configuration (default: leveret.lua, where there is one)\n"
+    "  --embedded         broker, ledger and cache inside the process: reads one event a line from\n"
+    "                     standard input, such as {\"event\": \"ticket.created\", \"payload\": {}},\n"
+    "                     prints what became of each, and ends when all are settled\n"
+    "  --help-config      describe every key of the configuration and of a handler's file\n";
+
+enum { FLAG_EMBEDDED, FLAG_HELP_CONFIG, FLAG_COUNT };
+
+static const char *const flags[] = {"--embedded", "--help-config", NULL};
+
+static struct lvt_lane *running;
+
+static void stop(int signal_number) {
+    int saved_errno = errno;
+    /* The second one finds the default action, which ends the process. */
+    signal(signal_number, SIG_DFL);
+    lvt_lane_stop(running);
+    errno = saved_errno;
+}
+
+static void catch_signals(void) {
+    const int caught[] = {SIGTERM, SIGINT};
+    struct sigaction action = {.sa_handler = stop};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
+        sigaction(caught[i], &action, NULL);
+}
+
+static int help_config(void) {
+    struct lvt_buffer out;
+    lvt_buffer_init(&out, 1 << 20);
+    lvt_buffer_text(&out, "Keys of leveret.lua:\n\n");
+    lvt_keys_describe(lvt_config_keys, lvt_config_key_count, &out);
+    lvt_buffer_text(&out, "\nOptions of a handler's file:\n\n");
+    lvt_keys_describe(lvt_handler_keys, lvt_handler_key_count, &out);
+    if (!out.failed)
+        fputs(out.data, stdout);
+    bool failed = out.failed;
+    lvt_buffer_free(&out);
+    return failed ? LVT_EXIT_SOFTWARE : LVT_EXIT_OK;
+}
+
+static void log_handlers(const struct lvt_program *program) {
+    for (size_t i = 0; i < program->routes.handler_count; i++) {
+        const struct lvt_handler *handler = program->routes.handlers[i];
+        LVT_LOG(&program->log, LVT_INFO, "handler loaded", LVT_STRING("handler", handler->name),
+                LVT_STRING("queue", handler->queue->name),
+                LVT_STRING("version", handler->version), LVT_STRING("file", handler->path));
+    }
+}
+
+static enum leveret_code run_lane(struct lvt_program *program, struct leveret_error *err) {
+    const struct lvt_lane_options options = {&program->config, &program->routes, &program->log};
+    LVT_LOG(&program->log, LVT_INFO, "leveret starts", LVT_STRING("version", LEVERET_VERSION),
+            LVT_STRING("name", program->config.name), LVT_INTEGER("pid", getpid()));
+    log_handlers(program);
+    enum leveret_code code = lvt_lane_new(&options, &running, err);
+    if (code != LEVERET_OK)
+        return code;
+    catch_signals();
+    code = lvt_lane_run(running, err);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+    lvt_lane_free(running);
+    if (code == LEVERET_OK)
+        lvt_log(&program->log, LVT_INFO, "shutdown: done", NULL, 0);
+    return code;
+}
+
+int lvt_command_run(int argc, char **argv) {
+    struct lvt_program program = {.log_fd = STDERR_FILENO};
+    struct leveret_error err;
+    bool set[FLAG_COUNT] = {false};
+    const char *config_path = NULL;
+    int status = lvt_program_options(argc, argv, help, flags, set, &config_path);
+    if (status >= 0)
+        return status;
+    if (set[FLAG_HELP_CONFIG])
+        return help_config();
+    if (set[FLAG_EMBEDDED])
+        program.log_fd = STDOUT_FILENO; /* what became of each event is the command's output */
+    signal(SIGPIPE, SIG_IGN);           /* hiredis and TLS write without MSG_NOSIGNAL */
+
+    enum leveret_code code = lvt_program_configure(&program, config_path, &err);
+    if (code == LEVERET_OK)
+        code = lvt_program_load_handlers(&program, &err);
+    if (code == LEVERET_OK && set[FLAG_EMBEDDED]) {
+        const struct lvt_embedded_options options = {&program.config, &program.routes,
+                                                     &program.log, STDIN_FILENO};
+        code = lvt_embedded_run(&options, &err);
+    } else if (code == LEVERET_OK) {
+        code = run_lane(&program, &err);
+    }
+    status = code == LEVERET_OK ? LVT_EXIT_OK : lvt_program_fail(&err);
+    lvt_program_done(&program);
+    return status;
+}

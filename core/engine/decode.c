@@ -1,0 +1,138 @@
+/* First step: a delivery becomes an event that knows its type, its id, its attempt and its handler. */
+#include <stdlib.h>
+
+#include "base/utf8.h"
+#include "engine/message.h"
+#include "engine/state.h"
+#include "event/key.h"
+
+/* An id is a column of the ledger; no broker's or publisher's comes near this. */
+#define ID_MAX_BYTES 16384
+#define ATTEMPTS_MAX 1000000
+
+static struct lvt_bytes header_text(const struct lvt_headers *headers, const char *name) {
+    const struct lvt_header *header = lvt_headers_find(headers, name);
+    if (!header || (header->kind != LVT_HEADER_STRING && header->kind != LVT_HEADER_BYTES))
+        return lvt_bytes(NULL, 0);
+    return header->value.bytes;
+}
+
+/* Runs that were made before this one. Our own header outranks the one of workers written by hand. */
+static uint32_t attempts_made(const struct lvt_headers *headers) {
+    int64_t made;
+    if (!lvt_header_integer(lvt_headers_find(headers, LVT_HEADER_ATTEMPT), &made) &&
+        !lvt_header_integer(lvt_headers_find(headers, "x-retry-count"), &made))
+        return 0;
+    if (made < 0)
+        return 0;
+    return made > ATTEMPTS_MAX ? ATTEMPTS_MAX : (uint32_t)made;
+}
+
+/* Where it was first published. Only a message that came back to this queue tells by its headers. */
+static void find_origin(struct lvt_event *event) {
+    const struct lvt_delivery *delivery = event->delivery;
+    const struct lvt_headers *headers = &delivery->properties.headers;
+    event->exchange = delivery->exchange;
+    event->routing_key = delivery->routing_key;
+    if (!lvt_bytes_is(header_text(headers, LVT_HEADER_ORIGIN_QUEUE), delivery->queue->name))
+        return;
+    if (lvt_headers_find(headers, LVT_HEADER_ORIGIN_EXCHANGE))
+        event->exchange = header_text(headers, LVT_HEADER_ORIGIN_EXCHANGE);
+    if (lvt_headers_find(headers, LVT_HEADER_ORIGIN_ROUTING_KEY))
+        event->routing_key = header_text(headers, LVT_HEADER_ORIGIN_ROUTING_KEY);
+}
+
+static bool hash_id(struct lvt_event *event) {
+    char *hex = lvt_arena_alloc(&event->delivery->arena, 2 * LVT_SHA256_BYTES + 1);
+    if (!hex)
+        return false;
+    lvt_sha256_hex(event->type, event->delivery->body, hex);
+    event->id = lvt_bytes(hex, 2 * (size_t)LVT_SHA256_BYTES);
+    return true;
+}
+
+static bool find_id(struct lvt_event *event, const struct lvt_envelope *envelope) {
+    const struct lvt_properties *properties = &event->delivery->properties;
+    const char *named = event->handler->options.id;
+    if (named && strcmp(named, "hash") != 0 &&
+        lvt_json_scalar_at(event->delivery->body, named, &event->delivery->arena, &event->id) &&
+        event->id.len > 0)
+        return true;
+    if ((properties->present & LVT_HAS_MESSAGE_ID) && properties->message_id.len > 0)
+        event->id = properties->message_id;
+    else
+        event->id = envelope->id;
+    if (event->id.len == 0 && named && strcmp(named, "hash") == 0)
+        return hash_id(event);
+    return true;
+}
+
+static bool is_utf8(struct lvt_bytes text) {
+    for (size_t at = 0, step; at < text.len; at += step)
+        if ((step = lvt_utf8_length(text.data + at, text.len - at)) == 0)
+            return false;
+    return true;
+}
+
+static enum leveret_code check_id(struct lvt_bytes id, struct leveret_error *err) {
+    if (id.len > ID_MAX_BYTES)
+        return leveret_fail(err, LEVERET_MALFORMED, "the event's id is %zu bytes long, the most is %d",
+                            id.len, ID_MAX_BYTES);
+    if (id.len > 0 && (memchr(id.data, 0, id.len) || !is_utf8(id)))
+        return leveret_fail(err, LEVERET_MALFORMED,
+                            "the event's id is not UTF-8 text without NUL bytes");
+    return LEVERET_OK;
+}
+
+static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event *event,
+                                    struct leveret_error *err) {
+    struct lvt_delivery *delivery = event->delivery;
+    struct lvt_envelope envelope;
+    if (delivery->body.len > engine->options.max_body_bytes)
+        return leveret_fail(err, LEVERET_TOO_BIG, "the body has %zu bytes, max_body_bytes is %llu",
+                            delivery->body.len, (unsigned long long)engine->options.max_body_bytes);
+    if (lvt_headers_depth(&delivery->properties.headers, LVT_NESTING_MAX + 1) > LVT_NESTING_MAX)
+        return leveret_fail(err, LEVERET_MALFORMED, "the headers are nested deeper than %d levels",
+                            LVT_NESTING_MAX);
+    enum leveret_code code =
+        lvt_envelope_read(delivery, delivery->queue->envelope, &envelope, err);
+    if (code != LEVERET_OK)
+        return code;
+    event->type = envelope.type;
+    event->time = envelope.time;
+    event->payload = envelope.payload;
+    event->handler = lvt_routes_match(delivery->queue, envelope.type);
+    if (!event->handler)
+        return leveret_fail(err, LEVERET_MALFORMED, "no handler of queue %s takes the event type %.*s",
+                            delivery->queue->name, (int)envelope.type.len, envelope.type.data);
+    if (!find_id(event, &envelope))
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    return check_id(event->id, err);
+}
+
+struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery) {
+    struct leveret_error err;
+    struct lvt_event *event = lvt_arena_zalloc(&delivery->arena, sizeof *event);
+    if (!event)
+        return NULL;
+    event->delivery = delivery;
+    event->engine = engine;
+    event->attempt = attempts_made(&delivery->properties.headers) + 1;
+    find_origin(event);
+    enum leveret_code code = read_event(engine, event, &err);
+    if (code == LEVERET_NO_MEMORY)
+        return NULL;
+
+    event->all_next = engine->all;
+    if (engine->all)
+        engine->all->all_prev = event;
+    engine->all = event;
+    if (code != LEVERET_OK) {
+        const struct lvt_verdict verdict = {.kind = LVT_VERDICT_REJECT,
+                                            .reason = lvt_bytes_of(err.text)};
+        event->id = event->delivery->properties.message_id;
+        lvt_event_judge(event, &verdict);
+        lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
+    }
+    return event;
+}

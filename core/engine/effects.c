@@ -1,0 +1,532 @@
+/* What handlers ask for on their way: the bookkeeping between a run, which may end at any moment, and
+ * the ports, which answer when they can. */
+#include "engine/effects.h"
+
+#include <stdlib.h>
+
+#include "base/container.h"
+#include "engine/run.h"
+#include "engine/state.h"
+
+enum effect_kind { EFFECT_SQL, EFFECT_REDIS, EFFECT_INVALIDATE, EFFECT_HTTP, EFFECT_SLEEP };
+
+/* One call that has not been answered. On its run's list, or among the engine's orphans once the run
+ * has ended. */
+struct lvt_effect {
+    struct lvt_effect *prev, *next;
+    struct lvt_effect *waiting_next; /* SQL: for a free connection */
+    struct lvt_run *run;             /* NULL for an orphan */
+    struct lvt_engine *engine;
+    enum effect_kind kind;
+    bool waiting;
+    union {
+        lvt_rows_done *rows;
+        lvt_reply_done *reply;
+        lvt_invalidate_done *invalidate;
+        lvt_http_done *http;
+        void (*sleep)(void *ctx);
+    } done;
+    void *ctx;
+    struct lvt_timer timer;   /* SLEEP */
+    struct lvt_sql sql; /* SQL: its texts follow this struct */
+    /* patterns to invalidate; within a transaction the effect is SQL, and they follow this struct */
+    const struct lvt_bytes *patterns;
+    size_t asked, answered;
+    int64_t removed;
+    char *error;
+};
+
+/* A pattern to invalidate once a transaction has committed, and then to strike from the ledger. */
+struct lvt_invalidation {
+    struct lvt_invalidation *next;
+    struct lvt_engine *engine;
+    int64_t number;
+    size_t len;
+    char pattern[];
+};
+
+static struct lvt_effect **list_of(struct lvt_effect *effect) {
+    return effect->run ? &effect->run->effects : &effect->engine->orphans;
+}
+
+static void link_effect(struct lvt_effect *effect) {
+    struct lvt_effect **list = list_of(effect);
+    effect->prev = NULL;
+    effect->next = *list;
+    if (*list)
+        (*list)->prev = effect;
+    *list = effect;
+}
+
+static void unlink_effect(struct lvt_effect *effect) {
+    if (effect->prev)
+        effect->prev->next = effect->next;
+    else
+        *list_of(effect) = effect->next;
+    if (effect->next)
+        effect->next->prev = effect->prev;
+}
+
+static void free_effect(struct lvt_effect *effect) {
+    unlink_effect(effect);
+    lvt_timer_stop(effect->engine->clock.timers, &effect->timer);
+    free(effect->error);
+    free(effect);
+}
+
+static void outage(struct lvt_run *run, const char *why) {
+    const struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(why)};
+    lvt_run_stop(run, &verdict);
+}
+
+/* No memory to ask with. The run ends as in an outage, but not before the caller has returned. */
+static void out_of_memory_due(struct lvt_timer *timer) {
+    struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
+    outage(run, "out of memory");
+}
+
+static struct lvt_effect *new_effect(struct lvt_run *run, enum effect_kind kind, void *ctx,
+                                     size_t extra) {
+    struct lvt_effect *effect = calloc(1, sizeof *effect + extra);
+    if (!effect) {
+        run->timeout.fire = out_of_memory_due;
+        (void)lvt_timer_start(run->engine->clock.timers, &run->timeout, 0);
+        return NULL;
+    }
+    effect->run = run;
+    effect->engine = run->engine;
+    effect->kind = kind;
+    effect->ctx = ctx;
+    link_effect(effect);
+    return effect;
+}
+
+/* ---- transactions ---- */
+
+static void rows_answered(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                          const struct lvt_sql_error *error) {
+    struct lvt_effect *effect = ctx;
+    struct lvt_run *run = effect->run;
+    lvt_rows_done *done = effect->done.rows;
+    void *done_ctx = effect->ctx;
+    if (answer == LVT_ANSWER_OUTAGE) {
+        outage(run, "PostgreSQL is away");
+        return;
+    }
+    free_effect(effect);
+    done(done_ctx, answer, rows, error);
+}
+
+static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                            const struct lvt_sql_error *error);
+
+static void send_sql(struct lvt_effect *effect) {
+    struct lvt_engine *engine = effect->engine;
+    struct lvt_tx *tx = effect->run->tx;
+    if (effect->patterns)
+        engine->ledger.tx_invalidate(engine->ledger.self, tx, effect->patterns[effect->answered],
+                                     number_answered, effect);
+    else
+        engine->ledger.tx_query(engine->ledger.self, tx, &effect->sql, rows_answered, effect);
+}
+
+/* Keeps a pattern, under the number that the ledger gave it, until the commit. */
+static bool invalidate_later(struct lvt_run *run, struct lvt_bytes pattern,
+                             const struct lvt_rows *rows) {
+    struct lvt_bytes number;
+    struct lvt_invalidation *later = malloc(sizeof *later + pattern.len);
+    if (!later || !rows->cell(rows->self, 0, 0, &number)) {
+        free(later);
+        return false;
+    }
+    *later = (struct lvt_invalidation){.next = run->invalidations, .engine = run->engine};
+    later->number = strtoll(number.data, NULL, 10);
+    later->len = pattern.len;
+    memcpy(later->pattern, pattern.data, pattern.len);
+    run->invalidations = later;
+    return true;
+}
+
+static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                            const struct lvt_sql_error *error) {
+    struct lvt_effect *effect = ctx;
+    struct lvt_run *run = effect->run;
+    if (answer == LVT_ANSWER_OUTAGE) {
+        outage(run, "PostgreSQL is away");
+        return;
+    }
+    if (answer == LVT_ANSWER_OK) {
+        if (!invalidate_later(run, effect->patterns[effect->answered], rows)) {
+            outage(run, "out of memory");
+            return;
+        }
+        if (++effect->answered < effect->asked) {
+            send_sql(effect);
+            return;
+        }
+    }
+    lvt_invalidate_done *done = effect->done.invalidate;
+    void *done_ctx = effect->ctx;
+    free_effect(effect);
+    if (answer == LVT_ANSWER_ERROR)
+        done(done_ctx, LVT_ANSWER_ERROR, 0, error->text);
+    else
+        done(done_ctx, LVT_ANSWER_OK, -1, NULL);
+}
+
+static void stop_waiting(struct lvt_effect *effect) {
+    struct lvt_engine *engine = effect->engine;
+    struct lvt_effect *before = NULL;
+    for (struct lvt_effect *at = engine->tx_waiting; at != effect; at = at->waiting_next)
+        before = at;
+    if (before)
+        before->waiting_next = effect->waiting_next;
+    else
+        engine->tx_waiting = effect->waiting_next;
+    if (engine->tx_waiting_last == effect)
+        engine->tx_waiting_last = before;
+    effect->waiting = false;
+}
+
+static void begun(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
+    struct lvt_run *run = ctx;
+    if (result == LVT_TX_OK) {
+        run->tx_open = true;
+        struct lvt_effect *next;
+        for (struct lvt_effect *effect = run->effects; effect; effect = next) {
+            next = effect->next;
+            if (effect->kind != EFFECT_SQL)
+                continue;
+            if (effect->waiting)
+                stop_waiting(effect);
+            send_sql(effect);
+        }
+        return;
+    }
+    struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,
+                                  .reason = LVT_LITERAL("PostgreSQL is away")};
+    if (result == LVT_TX_DUPLICATE)
+        verdict.kind = LVT_VERDICT_DUPLICATE;
+    if (result == LVT_TX_ERROR)
+        verdict.reason = lvt_bytes_of(error->text);
+    lvt_run_stop(run, &verdict);
+}
+
+/* One handler may hold half of the pool while others want it. */
+static bool may_open(const struct lvt_engine *engine, const struct lvt_run *run) {
+    uint32_t pool = engine->options.pool;
+    uint32_t share = pool > 1 ? pool / 2 : 1;
+    if (engine->tx_open >= pool)
+        return false;
+    if (run->handler->tx_open < share)
+        return true;
+    for (const struct lvt_effect *other = engine->tx_waiting; other; other = other->waiting_next)
+        if (other->run->handler != run->handler)
+            return false;
+    return true;
+}
+
+static void open_tx(struct lvt_run *run) {
+    struct lvt_engine *engine = run->engine;
+    struct lvt_claim *claim = run->event->id.len > 0 ? &run->event->claim : NULL;
+    run->tx = engine->ledger.tx_begin(engine->ledger.self, claim, begun, run);
+    if (run->tx) {
+        engine->tx_open++;
+        run->handler->tx_open++;
+        return;
+    }
+    run->timeout.fire = out_of_memory_due;
+    (void)lvt_timer_start(engine->clock.timers, &run->timeout, 0);
+}
+
+static void need_tx(struct lvt_effect *effect) {
+    struct lvt_engine *engine = effect->engine;
+    struct lvt_run *run = effect->run;
+    if (run->tx_open) {
+        send_sql(effect);
+        return;
+    }
+    if (run->tx)
+        return; /* sent when its begin is answered */
+    if (may_open(engine, run)) {
+        open_tx(run);
+        return;
+    }
+    effect->waiting = true;
+    effect->waiting_next = NULL;
+    if (engine->tx_waiting_last)
+        engine->tx_waiting_last->waiting_next = effect;
+    else
+        engine->tx_waiting = effect;
+    engine->tx_waiting_last = effect;
+}
+
+void lvt_effects_tx_ended(struct lvt_engine *engine, struct lvt_run *run) {
+    run->tx = NULL;
+    run->tx_open = false;
+    engine->tx_open--;
+    run->handler->tx_open--;
+    struct lvt_effect *effect = engine->tx_waiting;
+    while (effect && (effect->run->tx || !may_open(engine, effect->run)))
+        effect = effect->waiting_next;
+    if (!effect)
+        return;
+    stop_waiting(effect);
+    open_tx(effect->run);
+}
+
+void lvt_effect_query(struct lvt_run *run, const struct lvt_sql *sql, lvt_rows_done *done,
+                      void *ctx) {
+    size_t size = sql->text.len + sql->param_count * sizeof *sql->params;
+    for (size_t i = 0; i < sql->param_count; i++)
+        size += sql->params[i].len;
+    struct lvt_effect *effect = new_effect(run, EFFECT_SQL, ctx, size);
+    if (!effect)
+        return;
+    struct lvt_bytes *params = (struct lvt_bytes *)(effect + 1);
+    char *text = (char *)(params + sql->param_count);
+    effect->done.rows = done;
+    effect->sql = (struct lvt_sql){{text, sql->text.len}, params, sql->param_count};
+    memcpy(text, sql->text.data, sql->text.len);
+    text += sql->text.len;
+    for (size_t i = 0; i < sql->param_count; i++) {
+        struct lvt_bytes param = sql->params[i];
+        params[i] = param;
+        if (!param.data)
+            continue;
+        params[i].data = text;
+        memcpy(text, param.data, param.len);
+        text += param.len;
+    }
+    need_tx(effect);
+}
+
+/* ---- cache ---- */
+
+static void reply_answered(void *ctx, enum lvt_answer answer, const struct lvt_reply *reply,
+                           const char *error) {
+    struct lvt_effect *effect = ctx;
+    struct lvt_run *run = effect->run;
+    lvt_reply_done *done = effect->done.reply;
+    void *done_ctx = effect->ctx;
+    free_effect(effect);
+    if (!run)
+        return;
+    if (answer == LVT_ANSWER_OUTAGE)
+        outage(run, "Redis is away");
+    else
+        done(done_ctx, answer, reply, error);
+}
+
+void lvt_effect_redis(struct lvt_run *run, const struct lvt_bytes *argv, size_t argc,
+                      lvt_reply_done *done, void *ctx) {
+    struct lvt_effect *effect = new_effect(run, EFFECT_REDIS, ctx, 0);
+    if (!effect)
+        return;
+    effect->done.reply = done;
+    run->engine->cache.command(run->engine->cache.self, argv, argc, reply_answered, effect);
+}
+
+static void removed_answered(void *ctx, enum lvt_answer answer, int64_t removed,
+                             const char *error) {
+    struct lvt_effect *effect = ctx;
+    struct lvt_run *run = effect->run;
+    effect->answered++;
+    effect->removed += removed;
+    if (answer == LVT_ANSWER_ERROR && !effect->error)
+        effect->error = strdup(error);
+    if (answer == LVT_ANSWER_OUTAGE && run) {
+        /* the run's end makes an orphan of this effect, which its other answers still need */
+        outage(run, "Redis is away");
+        run = NULL;
+    }
+    if (effect->answered < effect->asked)
+        return;
+    lvt_invalidate_done *done = effect->done.invalidate;
+    void *done_ctx = effect->ctx;
+    int64_t total = effect->removed;
+    char *first_error = effect->error;
+    effect->error = NULL;
+    free_effect(effect);
+    if (run && first_error)
+        done(done_ctx, LVT_ANSWER_ERROR, 0, first_error);
+    else if (run)
+        done(done_ctx, LVT_ANSWER_OK, total, NULL);
+    free(first_error);
+}
+
+static void invalidate_in_tx(struct lvt_run *run, const struct lvt_bytes *patterns, size_t count,
+                             lvt_invalidate_done *done, void *ctx) {
+    size_t size = count * sizeof *patterns;
+    for (size_t i = 0; i < count; i++)
+        size += patterns[i].len;
+    struct lvt_effect *effect = new_effect(run, EFFECT_SQL, ctx, size);
+    if (!effect)
+        return;
+    struct lvt_bytes *copies = (struct lvt_bytes *)(effect + 1);
+    char *text = (char *)(copies + count);
+    effect->done.invalidate = done;
+    effect->patterns = copies;
+    effect->asked = count;
+    for (size_t i = 0; i < count; i++) {
+        copies[i] = lvt_bytes(text, patterns[i].len);
+        memcpy(text, patterns[i].data, patterns[i].len);
+        text += patterns[i].len;
+    }
+    need_tx(effect);
+}
+
+void lvt_effect_invalidate(struct lvt_run *run, const struct lvt_bytes *patterns, size_t count,
+                           lvt_invalidate_done *done, void *ctx) {
+    struct lvt_engine *engine = run->engine;
+    if (run->tx) {
+        invalidate_in_tx(run, patterns, count, done, ctx);
+        return;
+    }
+    struct lvt_effect *effect = new_effect(run, EFFECT_INVALIDATE, ctx, 0);
+    if (!effect)
+        return;
+    effect->done.invalidate = done;
+    effect->asked = count;
+    for (size_t i = 0; i < count; i++)
+        engine->cache.invalidate(engine->cache.self, patterns[i], removed_answered, effect);
+}
+
+/* ---- http, sleep ---- */
+
+static void http_answered(void *ctx, const struct lvt_http_response *response, const char *error) {
+    struct lvt_effect *effect = ctx;
+    struct lvt_run *run = effect->run;
+    lvt_http_done *done = effect->done.http;
+    void *done_ctx = effect->ctx;
+    free_effect(effect);
+    if (run)
+        done(done_ctx, response, error);
+}
+
+void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request,
+                     lvt_http_done *done, void *ctx) {
+    struct lvt_effect *effect = new_effect(run, EFFECT_HTTP, ctx, 0);
+    if (!effect)
+        return;
+    effect->done.http = done;
+    run->engine->http.request(run->engine->http.self, request, http_answered, effect);
+}
+
+static void slept(struct lvt_timer *timer) {
+    struct lvt_effect *effect =
+        LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
+    void (*done)(void *ctx) = effect->done.sleep;
+    void *done_ctx = effect->ctx;
+    free_effect(effect);
+    done(done_ctx);
+}
+
+void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx) {
+    struct lvt_clock *clock = &run->engine->clock;
+    struct lvt_effect *effect = new_effect(run, EFFECT_SLEEP, ctx, 0);
+    if (!effect)
+        return;
+    effect->done.sleep = done;
+    effect->timer.fire = slept;
+    uint64_t due_ms = clock->now_ms(clock->self) + delay_ms;
+    if (lvt_timer_start(clock->timers, &effect->timer, due_ms))
+        return;
+    run->timeout.fire = out_of_memory_due;
+    (void)lvt_timer_start(clock->timers, &run->timeout, 0);
+}
+
+/* ---- the end of a run ---- */
+
+bool lvt_effects_sql_pending(const struct lvt_run *run) {
+    for (const struct lvt_effect *effect = run->effects; effect; effect = effect->next)
+        if (effect->kind == EFFECT_SQL)
+            return true;
+    return false;
+}
+
+void lvt_effects_rollback(struct lvt_run *run) {
+    struct lvt_engine *engine = run->engine;
+    if (run->tx) {
+        engine->ledger.tx_rollback(engine->ledger.self, run->tx);
+        lvt_effects_tx_ended(engine, run);
+    }
+    while (run->invalidations) {
+        struct lvt_invalidation *invalidation = run->invalidations;
+        run->invalidations = invalidation->next;
+        free(invalidation);
+    }
+}
+
+void lvt_effects_end(struct lvt_run *run) {
+    struct lvt_effect *next;
+    for (struct lvt_effect *effect = run->effects; effect; effect = next) {
+        next = effect->next;
+        if (effect->waiting)
+            stop_waiting(effect);
+        if (effect->kind == EFFECT_SQL || effect->kind == EFFECT_SLEEP) {
+            free_effect(effect);
+            continue;
+        }
+        unlink_effect(effect);
+        effect->run = NULL;
+        link_effect(effect);
+    }
+}
+
+/* ---- invalidations after a commit ---- */
+
+static void invalidated(void *ctx, enum lvt_answer answer, int64_t removed, const char *error) {
+    struct lvt_invalidation *done = ctx;
+    struct lvt_engine *engine = done->engine;
+    struct lvt_invalidation **at = &engine->invalidating;
+    (void)removed;
+    /* An error comes again with each try: only an outage is worth another, by the ledger's sweep. */
+    if (answer == LVT_ANSWER_ERROR)
+        LVT_LOG(engine->options.log, LVT_ERROR, "a cache pattern could not be invalidated",
+                LVT_TEXT("pattern", lvt_bytes(done->pattern, done->len)),
+                LVT_STRING("reason", error));
+    if (answer != LVT_ANSWER_OUTAGE)
+        engine->ledger.invalidated(engine->ledger.self, done->number);
+    while (*at != done)
+        at = &(*at)->next;
+    *at = done->next;
+    free(done);
+}
+
+static void invalidate_now(struct lvt_engine *engine, struct lvt_invalidation *invalidation) {
+    invalidation->next = engine->invalidating;
+    engine->invalidating = invalidation;
+    engine->cache.invalidate(engine->cache.self,
+                             lvt_bytes(invalidation->pattern, invalidation->len), invalidated,
+                             invalidation);
+}
+
+void lvt_invalidations_start(struct lvt_engine *engine, struct lvt_run *run) {
+    while (run->invalidations) {
+        struct lvt_invalidation *invalidation = run->invalidations;
+        run->invalidations = invalidation->next;
+        invalidate_now(engine, invalidation);
+    }
+}
+
+void lvt_invalidation_due(void *ctx, int64_t number, struct lvt_bytes pattern) {
+    struct lvt_engine *engine = ctx;
+    struct lvt_invalidation *invalidation = malloc(sizeof *invalidation + pattern.len);
+    if (!invalidation)
+        return; /* the ledger tells again at its next sweep */
+    *invalidation = (struct lvt_invalidation){.engine = engine, .number = number};
+    invalidation->len = pattern.len;
+    memcpy(invalidation->pattern, pattern.data, pattern.len);
+    invalidate_now(engine, invalidation);
+}
+
+void lvt_effects_free(struct lvt_engine *engine) {
+    while (engine->orphans)
+        free_effect(engine->orphans);
+    while (engine->invalidating) {
+        struct lvt_invalidation *next = engine->invalidating->next;
+        free(engine->invalidating);
+        engine->invalidating = next;
+    }
+}

@@ -1,0 +1,29 @@
+/* What a running handler may ask for, whichever runtime runs it. Each call answers through `done`
+ * once, after it has returned, unless the run ends before: then the answer never comes. */
+#ifndef LEVERET_ENGINE_EFFECTS_H
+#define LEVERET_ENGINE_EFFECTS_H
+
+#include "engine/ports.h"
+
+struct lvt_run;
+
+/* In the run's transaction, which the first call opens together with the event's record.
+ * An outage, or a record that was there already, ends the run: `done` is not called. */
+void lvt_effect_query(struct lvt_run *run, const struct lvt_sql *sql, lvt_rows_done *done,
+                      void *ctx);
+
+/* An outage ends the run. */
+void lvt_effect_redis(struct lvt_run *run, const struct lvt_bytes *argv, size_t argc,
+                      lvt_reply_done *done, void *ctx);
+
+/* With a transaction open it happens after the commit, and `removed` is -1. An outage ends the run.
+ */
+void lvt_effect_invalidate(struct lvt_run *run, const struct lvt_bytes *patterns, size_t count,
+                           lvt_invalidate_done *done, void *ctx);
+
+void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request,
+                     lvt_http_done *done, void *ctx);
+
+void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,57 @@
+/* An event in hand: a delivery once it is decoded, with what has become of it so far. */
+#ifndef LEVERET_ENGINE_EVENT_H
+#define LEVERET_ENGINE_EVENT_H
+
+#include "base/log.h"
+#include "engine/ports.h"
+#include "engine/routes.h"
+#include "engine/stats.h"
+#include "engine/verdict.h"
+#include "event/envelope.h"
+
+enum lvt_event_stage {
+    LVT_STAGE_DECODED, /* not claimed yet */
+    LVT_STAGE_CLAIMING,
+    LVT_STAGE_READY,   /* may run, when its turn comes */
+    LVT_STAGE_RUNNING,
+    LVT_STAGE_WAITING, /* for another worker, or for a service that is away */
+    LVT_STAGE_SETTLING,
+};
+
+struct lvt_event {
+    struct lvt_event *next;          /* of the one list that it is on */
+    struct lvt_event *in_hand_next;  /* of its bucket */
+    struct lvt_event *all_prev, *all_next;
+    struct lvt_engine *engine;
+    struct lvt_delivery *delivery; /* its arena holds this struct and its texts */
+    struct lvt_delivery *joined;   /* later deliveries of the same key */
+    struct lvt_handler *handler;   /* NULL when there is none for it */
+    enum lvt_event_stage stage;
+
+    /* what a handler sees */
+    struct lvt_bytes type, id; /* id is empty when the event has none */
+    struct lvt_bytes time;     /* as the envelope spells it */
+    struct lvt_bytes payload;  /* JSON, a slice of the body */
+    struct lvt_bytes exchange, routing_key; /* as first published */
+    uint32_t attempt;                       /* starts at 1 */
+
+    struct lvt_claim claim;
+    bool in_hand;           /* on the map of keys: it has an id */
+    bool claimed;           /* the claim is ours, until a record or a release ends it */
+    uint32_t waits;         /* in a row: each longer than the one before */
+    struct lvt_timer timer; /* ends a wait */
+
+    struct lvt_run *run;
+    uint64_t duration_ms;
+    uint32_t conflicts; /* transactions that PostgreSQL asked to run again */
+
+    struct lvt_verdict verdict; /* its texts are in the delivery's arena */
+    bool judged;                /* the first verdict stands */
+    bool dead;                  /* it goes, or went, to the dead letters */
+    uint64_t delay_ms;          /* until its retry */
+    struct lvt_publish publish;
+    bool publishing;
+    bool abandoned; /* the worker is closing: forget it with the last answer */
+};
+
+#endif

@@ -1,0 +1,23 @@
+/* The message that an event goes on as: into the ladder for a retry, or to the dead letters. */
+#ifndef LEVERET_ENGINE_MESSAGE_H
+#define LEVERET_ENGINE_MESSAGE_H
+
+#include "base/error.h"
+#include "engine/event.h"
+
+#define LVT_HEADER_ATTEMPT "leveret-attempt"
+#define LVT_HEADER_FIRST_FAILED_AT "leveret-first-failed-at"
+#define LVT_HEADER_ORIGIN_EXCHANGE "leveret-origin-exchange"
+#define LVT_HEADER_ORIGIN_ROUTING_KEY "leveret-origin-routing-key"
+#define LVT_HEADER_ORIGIN_QUEUE "leveret-origin-queue"
+#define LVT_HEADER_ERROR "leveret-error"
+#define LVT_HEADER_TRACE "leveret-trace"
+#define LVT_HEADER_HANDLER "leveret-handler"
+
+/* Fills in event->publish but for its destination. Body and headers are the delivery's own, except
+ * for what a broker would refuse, expire or copy the message over. Made in the delivery's arena.
+ * failed: the verdict's reason and trace go with it. LEVERET_NO_MEMORY is the only error. */
+enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made, bool failed,
+                                    int64_t wall_ms) LVT_MUST_CHECK;
+
+#endif

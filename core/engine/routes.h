@@ -1,0 +1,89 @@
+/* Which queues are consumed, and which handler an event of a queue goes to. */
+#ifndef LEVERET_ENGINE_ROUTES_H
+#define LEVERET_ENGINE_ROUTES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/timers.h"
+#include "config/options.h"
+
+struct lvt_engine;
+struct lvt_event;
+struct lvt_run;
+
+struct lvt_event_list {
+    struct lvt_event *first, *last;
+};
+
+struct lvt_queue {
+    char *name;
+    enum lvt_queue_type type;
+    char *exchange;
+    struct lvt_strings bind;
+    char *dead_letter;
+    uint32_t prefetch; /* at least twice its handlers' concurrency */
+    uint64_t message_ttl_ms;
+    uint32_t max_priority;
+    enum lvt_envelope_kind envelope;
+    struct lvt_handler **handlers;
+    size_t handler_count;
+    uint32_t index; /* in its routes */
+};
+
+/* What runs a handler. All calls are on the loop's thread. */
+struct lvt_runtime {
+    /* Begins the run. It ends with one call of lvt_run_finish, perhaps before start returns. */
+    void (*start)(void *self, struct lvt_run *run);
+    /* Forgets a run that has not finished: nothing of it is touched afterwards. */
+    void (*abort)(void *self, struct lvt_run *run);
+    void (*destroy)(void *self);
+};
+
+struct lvt_handler {
+    char *name;       /* "ticket.created" for handlers/ticket.created.lua */
+    char *path;       /* of its file; NULL for a callback */
+    char version[13]; /* a short hash of its content */
+    struct lvt_handler_options options;
+    struct lvt_queue *queue;
+    const struct lvt_runtime *runtime;
+    void *runtime_self; /* owned: destroyed with the handler */
+    /* the engine's */
+    struct lvt_engine *engine;
+    struct lvt_event_list ready; /* claimed events that wait for their turn */
+    bool startable;              /* on the engine's list of handlers that may start some */
+    struct lvt_handler *startable_next;
+    uint32_t running;
+    uint32_t tx_open;
+    double tokens; /* of the rate's bucket */
+    uint64_t tokens_at_ms;
+    struct lvt_timer rate_timer;
+};
+
+struct lvt_routes {
+    struct lvt_queue **queues;
+    size_t queue_count;
+    struct lvt_handler **handlers;
+    size_t handler_count;
+};
+
+/* Its runtime is destroyed with it. NULL is fine. */
+void lvt_handler_free(struct lvt_handler *handler);
+void lvt_routes_free(struct lvt_routes *routes);
+
+/* Adds a handler and its queue (new, or one that an earlier handler named). Takes the handler over
+ * only when it succeeds. LEVERET_CONFIG: the handlers of one queue disagree about it, or two of
+ * them claim the same events. */
+enum leveret_code lvt_routes_add(struct lvt_routes *routes, struct lvt_handler *handler,
+                                 struct leveret_error *err) LVT_MUST_CHECK;
+
+/* The queue's handler with the most specific pattern for this type; NULL when there is none. */
+struct lvt_handler *lvt_routes_match(const struct lvt_queue *queue, struct lvt_bytes type);
+
+/* Whether an AMQP topic pattern (words between dots, * for one word, # for any) fits the type. */
+bool lvt_pattern_matches(const char *pattern, struct lvt_bytes type);
+
+#endif

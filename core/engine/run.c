@@ -1,0 +1,198 @@
+/* Third step: an event's turn with its handler. */
+#include "engine/run.h"
+
+#include <stdio.h>
+
+#include "base/container.h"
+#include "engine/effects.h"
+#include "engine/state.h"
+
+/* Handlers started in one pump before the loop sees to its sockets again. */
+#define STARTS_PER_PUMP 256
+/* A bucket holds what the rate gives in this time, but at least one token. */
+#define RATE_BURST_S 0.02
+
+static void make_startable(struct lvt_engine *engine, struct lvt_handler *handler) {
+    if (handler->startable || !handler->ready.first || engine->draining)
+        return;
+    handler->startable = true;
+    handler->startable_next = NULL;
+    if (engine->startable_last)
+        engine->startable_last->startable_next = handler;
+    else
+        engine->startable = handler;
+    engine->startable_last = handler;
+}
+
+void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event) {
+    lvt_event_enter(engine, event, LVT_STAGE_READY);
+    lvt_event_append(&event->handler->ready, event);
+    make_startable(engine, event->handler);
+}
+
+void lvt_handlers_wake(struct lvt_engine *engine) {
+    for (size_t i = 0; i < engine->options.routes->handler_count; i++)
+        make_startable(engine, engine->options.routes->handlers[i]);
+}
+
+static void rate_due(struct lvt_timer *timer) {
+    struct lvt_handler *handler =
+        LVT_CONTAINER_OF(timer, struct lvt_handler, rate_timer);
+    make_startable(handler->engine, handler);
+}
+
+/* Takes a token from the handler's bucket, or sets the timer for when there is one. */
+static bool take_token(struct lvt_engine *engine, struct lvt_handler *handler) {
+    double rate = handler->options.rate;
+    if (rate <= 0)
+        return true;
+    double capacity = rate * RATE_BURST_S > 1 ? rate * RATE_BURST_S : 1;
+    uint64_t now_ms = engine->clock.now_ms(engine->clock.self);
+    if (handler->tokens_at_ms == 0)
+        handler->tokens = capacity;
+    else
+        handler->tokens += (double)(now_ms - handler->tokens_at_ms) * rate / 1000;
+    if (handler->tokens > capacity)
+        handler->tokens = capacity;
+    handler->tokens_at_ms = now_ms;
+    if (handler->tokens >= 1) {
+        handler->tokens -= 1;
+        return true;
+    }
+    uint64_t wait_ms = (uint64_t)((1 - handler->tokens) * 1000 / rate) + 1;
+    handler->rate_timer.fire = rate_due;
+    /* Without memory for the timer, the next finished or arriving event asks again. */
+    (void)lvt_timer_start(engine->clock.timers, &handler->rate_timer, now_ms + wait_ms);
+    return false;
+}
+
+static void timed_out(struct lvt_timer *timer) {
+    struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
+    char reason[80];
+    snprintf(reason, sizeof reason, "the handler did not finish within timeout_ms = %llu",
+             (unsigned long long)run->handler->options.timeout_ms);
+    const struct lvt_verdict verdict = {
+        .kind = LVT_VERDICT_RETRY, .reason = lvt_bytes_of(reason), .after_ms = -1};
+    lvt_run_stop(run, &verdict);
+}
+
+/* Publishers that stamp their messages let us tell how old events are when their turn comes. */
+static void observe_age(struct lvt_engine *engine, const struct lvt_event *event) {
+    const struct lvt_properties *properties = &event->delivery->properties;
+    int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
+    if (!(properties->present & LVT_HAS_TIMESTAMP) ||
+        properties->timestamp > (uint64_t)wall_ms / 1000)
+        return;
+    lvt_stats_observe_age(engine->options.stats, event->type,
+                          (uint64_t)wall_ms - properties->timestamp * 1000);
+}
+
+static void start(struct lvt_engine *engine, struct lvt_event *event) {
+    struct lvt_handler *handler = event->handler;
+    if (!event->run)
+        event->run = lvt_arena_alloc(&event->delivery->arena, sizeof *event->run);
+    if (!event->run) {
+        lvt_event_forget(engine, event); /* unacked: it comes again when there is memory */
+        return;
+    }
+    struct lvt_run *run = event->run;
+    *run = (struct lvt_run){.event = event, .handler = handler, .engine = engine};
+    run->started_ms = engine->clock.now_ms(engine->clock.self);
+    event->judged = false;
+    handler->running++;
+    lvt_event_enter(engine, event, LVT_STAGE_RUNNING);
+    observe_age(engine, event);
+    run->timeout.fire = timed_out;
+    if (!lvt_timer_start(engine->clock.timers, &run->timeout,
+                         run->started_ms + handler->options.timeout_ms)) {
+        const struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,
+                                            .reason = LVT_LITERAL("out of memory")};
+        lvt_run_finish(run, &verdict);
+        return;
+    }
+    handler->runtime->start(handler->runtime_self, run);
+}
+
+/* True when the handler has more to start. */
+static bool start_some(struct lvt_engine *engine, struct lvt_handler *handler, unsigned *budget) {
+    while (handler->ready.first && handler->running < handler->options.concurrency) {
+        if (*budget == 0)
+            return true;
+        if (!take_token(engine, handler))
+            return false;
+        (*budget)--;
+        start(engine, lvt_event_take(&handler->ready));
+    }
+    return false;
+}
+
+bool lvt_run_step(struct lvt_engine *engine) {
+    unsigned budget = STARTS_PER_PUMP;
+    if (!engine->ledger.ready(engine->ledger.self))
+        return false;
+    while (engine->startable && budget > 0) {
+        struct lvt_handler *handler = engine->startable;
+        engine->startable = handler->startable_next;
+        if (!engine->startable)
+            engine->startable_last = NULL;
+        handler->startable = false;
+        if (start_some(engine, handler, &budget))
+            make_startable(engine, handler);
+    }
+    return engine->startable != NULL;
+}
+
+static bool commits(const struct lvt_verdict *verdict) {
+    return verdict->kind == LVT_VERDICT_DONE || verdict->kind == LVT_VERDICT_DROP;
+}
+
+void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
+    struct lvt_engine *engine = run->engine;
+    struct lvt_event *event = run->event;
+    if (run->finished)
+        return;
+    run->finished = true;
+    lvt_timer_stop(engine->clock.timers, &run->timeout);
+    event->duration_ms = engine->clock.now_ms(engine->clock.self) - run->started_ms;
+    if (lvt_effects_sql_pending(run)) {
+        /* Its transaction cannot commit: a statement of it has not been answered. */
+        const struct lvt_verdict unfinished = {
+            .kind = LVT_VERDICT_RETRY,
+            .reason = LVT_LITERAL("the handler ended while a statement of its was under way"),
+            .after_ms = -1};
+        lvt_event_judge(event, commits(verdict) ? &unfinished : verdict);
+    } else {
+        lvt_event_judge(event, verdict);
+    }
+    lvt_stats_observe_handler(engine->options.stats, event->type, event->duration_ms);
+    lvt_effects_end(run);
+    if (!commits(&event->verdict))
+        lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
+    run->handler->running--;
+    make_startable(engine, run->handler);
+    lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
+    lvt_event_append(&engine->to_settle, event);
+}
+
+void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict) {
+    if (run->finished)
+        return;
+    run->handler->runtime->abort(run->handler->runtime_self, run);
+    lvt_run_finish(run, verdict);
+}
+
+#define LOG_FIELDS_MAX 32
+
+void lvt_run_log(struct lvt_run *run, enum lvt_level level, const char *text,
+                 const struct lvt_field *fields, size_t field_count) {
+    const struct lvt_log *log = run->engine->options.log;
+    struct lvt_field all[LOG_FIELDS_MAX + 2];
+    if (level < log->level)
+        return;
+    size_t count = 0;
+    for (size_t i = 0; i < field_count && count < LOG_FIELDS_MAX; i++)
+        all[count++] = fields[i];
+    all[count++] = LVT_TEXT("event", run->event->type);
+    all[count++] = LVT_TEXT("id", run->event->id);
+    lvt_log(log, level, text, all, count);
+}

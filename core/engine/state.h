@@ -1,0 +1,89 @@
+/* The engine's state, and the steps that its files give one another. For core/engine only. */
+#ifndef LEVERET_ENGINE_STATE_H
+#define LEVERET_ENGINE_STATE_H
+
+#include "engine/engine.h"
+#include "engine/event.h"
+#include "engine/run.h"
+
+struct lvt_engine {
+    struct lvt_engine_options options;
+    struct lvt_clock clock;
+    struct lvt_broker_port broker;
+    struct lvt_ledger_port ledger;
+    struct lvt_cache_port cache;
+    struct lvt_http_port http;
+
+    struct lvt_delivery *arrived, *arrived_last;
+    struct lvt_event_list to_claim;
+    struct lvt_claim *claimed, *claimed_last; /* answers */
+    struct lvt_event_list to_settle;          /* runs that ended, and events that cannot run */
+    struct lvt_claim *recorded;               /* answers */
+    struct lvt_handler *startable, *startable_last; /* handlers whose events may start */
+
+    struct lvt_event **in_hand; /* by key */
+    size_t in_hand_count, in_hand_size;
+    struct lvt_event *all;
+    size_t in_flight;
+    struct lvt_effect *orphans; /* asked for by runs that ended before the answer */
+    struct lvt_effect *tx_waiting, *tx_waiting_last;
+    struct lvt_invalidation *invalidating; /* under way after a commit */
+    uint32_t tx_open;
+    bool draining;
+};
+
+/* event.c */
+void lvt_event_append(struct lvt_event_list *list, struct lvt_event *event);
+struct lvt_event *lvt_event_take(struct lvt_event_list *list);
+void lvt_event_enter(struct lvt_engine *engine, struct lvt_event *event,
+                     enum lvt_event_stage stage);
+/* The first verdict stands. Copies the texts, cut to their limits. */
+void lvt_event_judge(struct lvt_event *event, const struct lvt_verdict *verdict);
+/* Waits, longer each time in a row, and then calls fire. */
+void lvt_event_wait(struct lvt_engine *engine, struct lvt_event *event, uint64_t first_ms,
+                    uint64_t cap_ms, void (*fire)(struct lvt_timer *timer));
+struct lvt_event *lvt_event_of_timer(struct lvt_timer *timer);
+struct lvt_event *lvt_event_of_claim(struct lvt_claim *claim);
+/* Takes it off the list of all; its delivery stays. */
+void lvt_event_unlist(struct lvt_engine *engine, struct lvt_event *event);
+/* Its deliveries go, acked or not, and its claim with them. */
+void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event);
+
+/* decode.c: makes an event of a delivery. One that cannot be decoded has no claim, and a verdict
+ * already: it goes straight to settle. NULL when out of memory. */
+struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery);
+
+/* claim.c */
+void lvt_claim_step(struct lvt_engine *engine);
+/* Puts the event in the map of those in hand, or joins its delivery to the one that is there. */
+void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event);
+void lvt_claim_end(struct lvt_engine *engine, struct lvt_event *event);
+
+/* run.c */
+bool lvt_run_step(struct lvt_engine *engine);
+/* The event may run when its handler has room for it. */
+void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event);
+/* Ends a run from the engine's side: the runtime forgets it. */
+void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict);
+void lvt_handlers_wake(struct lvt_engine *engine);
+
+/* effects.c */
+/* Nothing that the run asked for is answered any more. Its transaction stays open. */
+void lvt_effects_end(struct lvt_run *run);
+bool lvt_effects_sql_pending(const struct lvt_run *run);
+/* Rolls back the run's transaction, if it has one, and what was to follow its commit. */
+void lvt_effects_rollback(struct lvt_run *run);
+/* The run's transaction has ended: another may have its place in the pool. */
+void lvt_effects_free(struct lvt_engine *engine);
+void lvt_effects_tx_ended(struct lvt_engine *engine, struct lvt_run *run);
+void lvt_invalidations_start(struct lvt_engine *engine, struct lvt_run *run);
+void lvt_invalidation_due(void *ctx, int64_t number, struct lvt_bytes pattern);
+
+/* settle.c */
+void lvt_settle_step(struct lvt_engine *engine);
+void lvt_settle_published(void *ctx, struct lvt_publish *list);
+
+/* outcome.c: the log line and the counters of what became of an event. */
+void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event);
+
+#endif

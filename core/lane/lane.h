@@ -1,0 +1,34 @@
+/* One lane: a loop with the engine on it, and the ports over RabbitMQ, PostgreSQL, Redis and HTTP. */
+#ifndef LEVERET_LANE_LANE_H
+#define LEVERET_LANE_LANE_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "engine/routes.h"
+
+struct lvt_lane;
+
+/* All that is pointed to stays the caller's, and outlives the lane. */
+struct lvt_lane_options {
+    const struct lvt_config *config;
+    struct lvt_routes *routes;
+    const struct lvt_log *log;
+};
+
+/* Connects to nothing yet. LEVERET_CONFIG: something in the configuration cannot be used. */
+enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lvt_lane **ret_lane,
+                               struct leveret_error *err) LVT_MUST_CHECK;
+
+/* Works until it is stopped: connects, and goes on connecting, for ever. LEVERET_CONFIG when a
+ * service was reached and refuses what the configuration asks of it. */
+enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err) LVT_MUST_CHECK;
+
+/* Ends lvt_lane_run gracefully: what is in flight is finished within shutdown_timeout_ms, the rest
+ * goes back to its queues. From any thread, and from a signal handler. */
+void lvt_lane_stop(struct lvt_lane *lane);
+
+/* Not while it runs. NULL is fine. */
+void lvt_lane_free(struct lvt_lane *lane);
+
+#endif

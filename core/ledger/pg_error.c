@@ -1,0 +1,118 @@
+#include "ledger/pg_connection.h"
+
+#include <stdio.h>
+#include <string.h>
+
+bool lvt_pg_failed(const PGresult *result) {
+    switch (PQresultStatus(result)) {
+    case PGRES_COMMAND_OK:
+    case PGRES_TUPLES_OK:
+    case PGRES_PIPELINE_SYNC:
+    case PGRES_EMPTY_QUERY:
+        return false;
+    default:
+        return true;
+    }
+}
+
+const char *lvt_pg_sqlstate(const PGresult *result) {
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    return state ? state : "";
+}
+
+static bool begins(const char *text, const char *with) {
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+bool lvt_pg_is_outage(const char *sqlstate) {
+    static const char *const classes[] = {"08", "53", "57P", "58", "XX", "25006"};
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if (begins(sqlstate, classes[i]))
+            return true;
+    return false;
+}
+
+/* What only a person can mend: credentials, missing tables, missing rights. */
+static bool needs_a_person(const char *sqlstate) {
+    static const char *const states[] = {"28", "3D000", "42", "3F000", "0LP01", "22023"};
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
+        if (begins(sqlstate, states[i]))
+            return true;
+    return false;
+}
+
+static const char *next_step(const char *sqlstate) {
+    if (begins(sqlstate, "42P01") || begins(sqlstate, "42703"))
+        return "; run `leveret migrate` to create or upgrade the tables";
+    if (begins(sqlstate, "28"))
+        return "; correct the user or password in DATABASE_URL or postgres.url";
+    if (begins(sqlstate, "3D000"))
+        return "; create the database, or correct its name in DATABASE_URL or postgres.url";
+    if (begins(sqlstate, "42501"))
+        return "; grant this user the right, or use the user that ran `leveret migrate`";
+    if (begins(sqlstate, "53200"))
+        return "; lower ledger.max_claims, or raise the server's max_locks_per_transaction";
+    if (begins(sqlstate, "53300"))
+        return "; raise the server's max_connections, or lower postgres.pool";
+    if (begins(sqlstate, "25006"))
+        return "; the server only reads: is it a standby?";
+    if (begins(sqlstate, "42P05") || begins(sqlstate, "26000"))
+        return "; a pooler in between must pool by session (pool_mode = session)";
+    return "";
+}
+
+void lvt_pg_explain(const PGresult *result, struct leveret_error *ret_err) {
+    const char *state = lvt_pg_sqlstate(result);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    if (!message)
+        message = PQresultErrorMessage(result);
+    if (!message[0])
+        message = "PostgreSQL gave an answer that was not expected";
+    leveret_fail(ret_err, needs_a_person(state) ? LEVERET_CONFIG : LEVERET_UNAVAILABLE,
+                 "%.*s%s%s%s%s", (int)strcspn(message, "\n"), message, state[0] ? " (SQLSTATE " : "",
+                 state, state[0] ? ")" : "", next_step(state));
+}
+
+/* With verbosity "verbose", as during the connect, a server's refusal reads "FATAL:  28P01: text"
+ * in whatever language its severity is. */
+static const char *find_sqlstate(const char *message, char ret_state[6]) {
+    for (const char *at = message; (at = strstr(at, ":  ")); at += 3) {
+        const char *state = at + 3;
+        if (strspn(state, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && state[5] == ':' &&
+            state[6] == ' ') {
+            memcpy(ret_state, state, 5);
+            ret_state[5] = '\0';
+            return state + 7;
+        }
+    }
+    return NULL;
+}
+
+void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err) {
+    char state[6] = "";
+    const char *message = conn ? PQerrorMessage(conn) : "out of memory";
+    const char *refusal = find_sqlstate(message, state);
+    if (refusal)
+        message = refusal;
+    if (!message[0])
+        message = "the connection was lost";
+    bool person = needs_a_person(state) || (conn && PQconnectionNeedsPassword(conn));
+    leveret_fail(ret_err, person ? LEVERET_CONFIG : LEVERET_UNAVAILABLE, "%.*s%s%s%s%s",
+                 (int)strcspn(message, "\n"), message, state[0] ? " (SQLSTATE " : "", state,
+                 state[0] ? ")" : "",
+                 person && !state[0] ? next_step("28") : next_step(state));
+}
+
+enum leveret_code lvt_pg_check_url(const char *url, struct leveret_error *err) {
+    char *ignored = NULL;
+    PQconninfoOption *options = PQconninfoParse(url, &ignored);
+    if (ignored)
+        PQfreemem(ignored);
+    if (!options)
+        return leveret_fail(err, LEVERET_CONFIG,
+                            "the PostgreSQL URL (DATABASE_URL or postgres.url) is not valid: it "
+                            "reads postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special "
+                            "characters as %%XX");
+    PQconninfoFree(options);
+    return LEVERET_OK;
+}

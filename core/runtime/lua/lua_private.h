@@ -1,0 +1,19 @@
+/* The handler behind its runtime: its text, and the state that it runs in. */
+#ifndef LEVERET_RUNTIME_LUA_PRIVATE_H
+#define LEVERET_RUNTIME_LUA_PRIVATE_H
+
+#include "runtime/lua/lua_source.h"
+
+struct lvt_lua_handler {
+    struct lvt_lua_source source;
+    const struct lvt_log *log;
+    size_t memory_max_bytes;
+    struct lvt_lua *lua;     /* NULL: to be made again */
+    struct lvt_lua *retired; /* out of memory, with runs still in it */
+};
+
+/* After a run: a state that has been out of memory is replaced, as Lua 5.4.4 is not sound after
+ * that, and freed once its last run is over. */
+void lvt_lua_handler_tidy(struct lvt_lua_handler *handler);
+
+#endif

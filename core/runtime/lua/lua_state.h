@@ -1,0 +1,57 @@
+/* One Lua state: its memory cap, its sandbox, and who is running in it. Functions that take a
+ * lua_State may raise Lua errors, which are long jumps, unless their comment says that they do not:
+ * nothing that only C knows of may be held across them. */
+#ifndef LEVERET_RUNTIME_LUA_STATE_H
+#define LEVERET_RUNTIME_LUA_STATE_H
+
+#include <lauxlib.h>
+#include <lua.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/log.h"
+
+struct lvt_lua_handler;
+struct lvt_lua_run;
+
+struct lvt_lua {
+    lua_State *state;
+    size_t memory_bytes, memory_max_bytes;
+    bool refused;   /* the last request for memory, and nothing has been granted since */
+    bool exhausted; /* a request for memory failed for good: the state is to be replaced */
+    bool bounded;   /* a file is being evaluated, with a limit on its steps */
+    const struct lvt_log *log; /* NULL for a configuration's */
+    struct lvt_buffer scratch; /* for a text on its way into Lua; nobody's across calls */
+    const void *array_mark;    /* addresses of metatables, to know them by */
+    const void *number_mark;
+
+    struct lvt_lua_handler *owner; /* whose state it is; NULL for a configuration's */
+    struct lvt_lua_run *current;   /* the run that is being resumed */
+    struct lvt_lua_run *idle;      /* runs that are over, with coroutines to use again */
+    size_t idle_count;
+    size_t run_count;
+    uint64_t serial; /* of the newest run */
+};
+
+/* An empty state. NULL when out of memory. The log (or NULL) outlives the state. */
+struct lvt_lua *lvt_lua_new(size_t memory_max_bytes, const struct lvt_log *log);
+void lvt_lua_free(struct lvt_lua *lua);
+
+/* The state that L is a coroutine of. Does not raise. */
+struct lvt_lua *lvt_lua_of(lua_State *L);
+
+/* A C function for lua_pcall: opens the safe parts of the standard libraries as globals. */
+int lvt_lua_open_sandbox(lua_State *L);
+
+/* Calls `open` in protected mode. */
+enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open,
+                               struct leveret_error *err) LVT_MUST_CHECK;
+
+/* The scratch buffer, empty. Does not raise. */
+struct lvt_buffer *lvt_lua_scratch(lua_State *L);
+
+/* Calls the function and arguments on the stack in protected mode, with a limit on its steps: a
+ * loop without an end is an error. Returns Lua's status; does not raise. */
+int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results);
+
+#endif

@@ -1,0 +1,53 @@
+"""The three servers, through tests/services.sh."""
+import pathlib
+import shlex
+import subprocess
+from urllib.parse import urlsplit
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "services.sh"
+NAMES = ("rabbitmq", "postgres", "redis")
+
+
+class Services:
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+
+    def run(self, verb, timeout_s=180):
+        result = subprocess.run([SCRIPT, verb, self.directory], timeout=timeout_s, text=True,
+                                stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert result.returncode == 0, f"services.sh {verb}: {result.stdout}{result.stderr}"
+        return result.stdout
+
+    def load(self):
+        """Reads the addresses of a set that has been started."""
+        values = {}
+        for line in self.run("env").splitlines():
+            for word in shlex.split(line):
+                name, equals, value = word.partition("=")
+                if equals:
+                    values[name] = value
+        self.rabbitmq_url = values["RABBITMQ_URL"]
+        self.database_url = values["DATABASE_URL"]
+        self.redis_url = values["REDIS_URL"]
+        return self
+
+    def ports(self):
+        return {urlsplit(url).port for url in (self.rabbitmq_url, self.database_url,
+                                               self.redis_url)}
+
+    def database(self, name):
+        """The URL of another database of the same server."""
+        return urlsplit(self.database_url)._replace(path="/" + name).geturl()
+
+    def stop(self, name):
+        self.run("stop-" + name)
+
+    def kill(self, name):
+        self.run("kill-" + name)
+
+    def start(self, name):
+        self.run("start-" + name)
+
+    def start_all(self):
+        for name in NAMES:
+            self.start(name)

@@ -1,0 +1,130 @@
+"""A finished event is not run again: by id, type and queue."""
+import collections
+import uuid
+
+import pytest
+
+from harness.waiting import wait
+
+SLOW = "ctx.redis.rpush(MARKS .. ':runs', event.id) ctx.sleep(60) mark(event, ctx)"
+
+
+@pytest.fixture(scope="module")
+def worker(shared):
+    shared.handler("thing.made", "mark(event, ctx)")
+    shared.handler("thing.slow", "ctx.sleep(300) mark(event, ctx)")
+    shared.handler("pair.first", "mark(event, ctx)", queue=shared.queue("pair"))
+    shared.handler("pair.second", "mark(event, ctx)", queue=shared.queue("pair"))
+    shared.handler("both-left", "mark(event, ctx)", events=["thing.both"])
+    shared.handler("both-right", "mark(event, ctx)", events=["thing.both"])
+    shared.handler("thing.named", "mark(event, ctx)", id="payload.order.number")
+    shared.handler("thing.hashed", "mark(event, ctx)", id="hash")
+    return shared.worker()
+
+
+def test_the_second_of_two_with_one_id_is_skipped(shared, worker):
+    before = worker.outcomes("duplicate")
+    shared.publish("thing.made", message_id="twice")
+    shared.wait_marks(1, id="twice")
+    worker.wait_outcomes("processed", 1, event="thing.made")
+    shared.publish("thing.made", message_id="twice")
+    worker.wait_outcomes("duplicate", before + 1)
+    assert len(shared.marks(id="twice")) == 1
+    assert shared.ledger().count((shared.queue("thing.made"), "thing.made", "twice")) == 1
+    assert worker.log.records("duplicate", id="twice", event="thing.made")
+
+
+def test_a_second_delivery_joins_the_one_in_hand(shared, worker):
+    for _ in range(5):
+        shared.publish("thing.slow", message_id="joined")
+    worker.wait_outcomes("processed", 1, event="thing.slow")
+    worker.wait_outcomes("duplicate", 4, event="thing.slow")
+    assert len(shared.marks(id="joined")) == 1
+
+
+def test_one_id_in_two_types_of_one_queue_is_two_events(shared, worker):
+    shared.publish("pair.first", message_id="same")
+    shared.publish("pair.second", message_id="same")
+    marks = shared.wait_marks(2, id="same")
+    assert {mark["type"] for mark in marks} == {"pair.first", "pair.second"}
+
+
+def test_one_event_bound_to_two_queues_is_handled_in_both(shared, worker):
+    event = shared.publish("thing.both")
+    marks = shared.wait_marks(2, id=event)
+    assert {mark["queue"] for mark in marks} == {shared.queue("both-left"),
+                                                 shared.queue("both-right")}
+    wait("both rows", lambda: sum(row[2] == event for row in shared.ledger()) == 2)
+
+
+def test_a_handler_may_name_where_the_id_is(shared, worker):
+    payload = {"order": {"number": 9007199254740993}}
+    shared.publish("thing.named", payload)
+    shared.publish("thing.named", payload)
+    worker.wait_outcomes("duplicate", 1, event="thing.named")
+    assert [mark["id"] for mark in shared.marks(type="thing.named")] == ["9007199254740993"]
+
+
+def test_an_event_without_an_id_may_be_told_by_its_content(shared, worker):
+    shared.publish("thing.hashed", {"n": 1}, message_id=None)
+    shared.publish("thing.hashed", {"n": 1}, message_id=None)
+    shared.publish("thing.hashed", {"n": 2}, message_id=None)
+    worker.wait_outcomes("processed", 2, event="thing.hashed")
+    worker.wait_outcomes("duplicate", 1, event="thing.hashed")
+    assert len({mark["id"] for mark in shared.marks(type="thing.hashed")}) == 2
+
+
+def test_a_duplicate_is_known_to_the_next_worker(site):
+    site.handler("thing.made", "mark(event, ctx)")
+    first = site.worker()
+    event = site.publish("thing.made")
+    site.wait_marks(1, id=event)
+    first.stop()
+    second = site.worker()
+    site.publish("thing.made", message_id=event)
+    second.wait_outcomes("duplicate", 1)
+    assert len(site.marks()) == 1
+
+
+def test_one_id_delivered_to_two_workers_at_the_same_moment_runs_once(site):
+    """Fifty times: the broker deals the two copies to the two workers in turn."""
+    site.handler("thing.made", SLOW)
+    workers = [site.worker(), site.worker()]
+    queue = site.queue("thing.made")
+    wait("both to consume", lambda: site.broker.consumers(queue) == 2)
+    ids = [str(uuid.uuid4()) for _ in range(50)]
+    for event in ids:
+        site.publish("thing.made", message_id=event, confirm=False)
+        site.publish("thing.made", message_id=event, confirm=False)
+
+    def settled(worker):
+        metrics = worker.metrics()
+        return sum(metrics.sum("leveret_events_total", outcome=name)
+                   for name in ("processed", "duplicate"))
+
+    wait("a hundred deliveries settled", lambda: sum(map(settled, workers)) == 100)
+    assert [settled(worker) for worker in workers] == [50, 50]
+    runs = collections.Counter(site.redis.lrange(site.marks_key + ":runs", 0, -1))
+    site.redis.delete(site.marks_key + ":runs")
+    assert runs == {event: 1 for event in ids}
+    assert len(site.ledger()) == 50
+
+
+def test_20000_events_with_every_tenth_id_repeated(site, redis):
+    site.handler("thing.made", "ctx.redis.rpush(MARKS, event.id)", concurrency=200)
+    worker = site.worker(rabbitmq={"prefetch": 500}, log={"level": "info"})
+    ids = [f"id-{number - 1 if number % 10 == 9 else number}" for number in range(20000)]
+    for event in ids:
+        site.publish("thing.made", {"n": 1}, message_id=event, confirm=False)
+
+    def settled():
+        metrics = worker.metrics()
+        return (metrics.sum("leveret_events_total", outcome="processed"),
+                metrics.sum("leveret_events_total", outcome="duplicate")) == (18000, 2000)
+
+    wait("18,000 processed and 2,000 duplicates", settled, 180)
+    runs = redis.lrange(site.marks_key, 0, -1)
+    assert len(runs) == 18000 and set(runs) == set(ids)
+    rows = site.rows("select count(*), count(distinct event_id) from processed_events")
+    assert rows == [(18000, 18000)]
+    site.assert_settled(worker)

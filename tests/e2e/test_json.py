@@ -1,0 +1,94 @@
+"""JSON arrives and leaves without losing anything."""
+import base64
+import json
+
+import pytest
+
+from harness.waiting import wait
+
+VALUES = [
+    "9007199254740993", "-9007199254740993", "9223372036854775807", "-9223372036854775808",
+    "1", "1.0", "0", "0.1", "1e300", "1.7976931348623157e308", "5e-324", "100.0",
+    "[]", "{}", "[[]]", '{"a":[]}', '{"a":{}}', "null", "[null]", '{"a":null}', "[null,null]",
+    "true", "false", '""', '"\\u0000"', '"\\ud83d\\ude00"', '"\u00e9\U0001f600"', '"\\"\\\\/\\b\\n"',
+    "[1,1.0,2,2.5]", '{"1":"a","2":"b"}', '[[],{},[{}],{"a":[{}]}]', '{"":1}',
+    '{"id":1152921504606846977,"nested":{"id":-1152921504606846977}}',
+]
+
+
+@pytest.fixture(scope="module")
+def worker(shared):
+    shared.handler("json.echo", """
+        ctx.redis.rpush(MARKS .. ':' .. event.id, ctx.json.encode(event.payload), event.raw)
+        mark(event, ctx)""", concurrency=10)
+    shared.handler("json.kinds", """
+        local p = event.payload
+        mark(event, ctx, {
+          null = p.null == ctx.null, absent = p.absent == nil, one = math.type(p.one),
+          one_point = math.type(p.one_point), big = math.type(p.big), length = #p.list,
+          decoded = ctx.json.decode('[9007199254740993, 1.0, null, []]')[1],
+          back = ctx.json.encode(ctx.json.decode('[1,1.0,null,[],{}]')),
+          bad = select(1, pcall(ctx.json.decode, '{')),
+          unencodable = select(1, pcall(ctx.json.encode, function() end)) })""")
+    shared.handler("env.any", "mark(event, ctx, {payload = event.payload, time = event.time})")
+    yield shared.worker()
+    shared.redis.delete(*shared.redis.keys(shared.marks_key + ":*") or ["none"])
+
+
+def exactly(text):
+    """Python tells 1 from 1.0 and keeps big integers; repr keeps both apart when compared."""
+    return repr(json.loads(text))
+
+
+def echo(shared, body, event):
+    shared.broker.publish(shared.exchange, "json.echo", body, message_id=event)
+    shared.wait_marks(1, id=event)
+    return shared.redis.lrange(f"{shared.marks_key}:{event}", 0, -1)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_payload_comes_out_as_it_went_in(shared, worker, value):
+    body = '{"event":"json.echo","payload":' + value + "}"
+    event = base64.b32encode(value.encode()).decode()[:200]
+    encoded, raw = echo(shared, body, event)
+    assert exactly(encoded) == exactly(value)
+    assert raw == body
+
+
+def test_an_integer_beyond_64_bits_is_not_rounded_in_raw(shared, worker):
+    value = "123456789012345678901234567890"
+    encoded, raw = echo(shared, '{"event":"json.echo","payload":' + value + "}", "beyond")
+    assert float(encoded) == pytest.approx(float(value))
+    assert value in raw
+
+
+def test_what_lua_sees(shared, worker):
+    event = shared.publish("json.kinds", {"null": None, "one": 1, "one_point": 1.0,
+                                          "big": 2**53 + 1, "list": [1, None, 3]})
+    note = shared.wait_marks(1, id=event)[0]["note"]
+    assert note == {"null": True, "absent": True, "one": "integer", "one_point": "float",
+                    "big": "integer", "length": 3, "decoded": 2**53 + 1,
+                    "back": "[1,1.0,null,[],{}]", "bad": False, "unencodable": False}
+
+
+ENVELOPES = {
+    "event": ({"event": "env.any", "payload": {"a": 1}}, None, {"a": 1}, False),
+    "item": ({"type": "env.any", "item": {"id": 5}, "timestamp": "2026-02-18T18:23:45Z"}, None,
+             {"id": 5}, True),
+    "message": ({"id": "m-1", "type": "env.any", "payload": {"to": "x"}, "max_attempts": 3,
+                 "delay": 0, "priority": 1, "created_at": "2026-02-18T18:23:45Z"}, "m-1",
+                {"to": "x"}, True),
+    "cloudevents": ({"specversion": "1.0", "id": "ce-1", "source": "/e2e", "type": "env.any",
+                     "time": "2026-02-18T18:23:45Z", "data": [1]}, "ce-1", [1], True),
+}
+
+
+@pytest.mark.parametrize("name", ENVELOPES)
+def test_every_known_envelope_has_one_shape(shared, worker, name):
+    body, event_id, payload, has_time = ENVELOPES[name]
+    before = len(shared.marks(type="env.any"))
+    shared.broker.publish(shared.exchange, "env.any", json.dumps(body))
+    mark = wait("its mark", lambda: shared.marks(type="env.any")[before:])[0]
+    assert mark.get("id") == event_id
+    assert mark["note"]["payload"] == payload
+    assert mark["note"].get("time") == ("2026-02-18T18:23:45Z" if has_time else None)

@@ -1,0 +1,142 @@
+#!/bin/bash
+# Installs the Debian packages that are missing: tests/lib/install.sh GROUP...
+# Groups: build (what compiling needs), server (the three servers, for private instances),
+# client (Python clients for the examples), test (what the tests need besides).
+#
+# Starts no service and leaves none enabled that was not there before; PostgreSQL's usual 'main'
+# cluster is not created when the server was not there before.
+set -u -o pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
+
+BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev liblua5.4-dev
+    libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev"
+SERVER="rabbitmq-server postgresql redis-server"
+CLIENT="python3 python3-pika"
+TEST="libcmocka-dev python3-pytest python3-psycopg2 python3-redis"
+
+POLICY=/usr/sbin/policy-rc.d
+CLUSTER=/etc/postgresql-common/createcluster.d/leveret-no-main-cluster.conf
+
+wanted_packages() {
+    local group
+    for group in "$@"; do
+        case $group in
+            build) echo "$BUILD" ;;
+            server) echo "$SERVER" ;;
+            client) echo "$CLIENT" ;;
+            test) echo "$TEST" ;;
+            *) lvt_die $EX_USAGE "no package group '$group': build, server, client, test" ;;
+        esac
+    done
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing_packages() {
+    local package
+    for package in $WANTED; do
+        is_installed "$package" || echo "$package"
+    done
+}
+
+# As root only from here on.
+
+restore() {
+    rm -f "$LOG"
+    if [ -n "${MADE_POLICY:-}" ]; then
+        rm -f "$POLICY"
+    fi
+    if [ -n "${MADE_CLUSTER:-}" ]; then
+        rm -f "$CLUSTER"
+        rmdir --ignore-fail-on-non-empty "${CLUSTER%/*}" 2>/dev/null
+    fi
+}
+
+# A policy of ours that outlives us (after a SIGKILL) permits everything, and is replaced here.
+forbid_starts() {
+    if [ -e "$POLICY" ] && ! grep -qs '^# leveret:' "$POLICY"; then
+        return
+    fi
+    MADE_POLICY=1
+    cat >"$POLICY" <<POLICY || return
+#!/bin/sh
+# leveret: keeps packages from starting services while process $$ installs them; may be deleted
+[ -d /proc/$$ ] && exit 101
+exit 0
+POLICY
+    chmod 755 "$POLICY"
+}
+
+forbid_main_cluster() {
+    if is_installed postgresql-common && ls -d /etc/postgresql/*/* >/dev/null 2>&1; then
+        return # somebody uses PostgreSQL here: its packages keep their ways
+    fi
+    MADE_CLUSTER=1
+    mkdir -p "${CLUSTER%/*}" &&
+        echo "create_main_cluster = false" >"$CLUSTER"
+}
+
+# A service that came with our packages shall not start with the next boot either.
+disable_new_services() {
+    local package unit
+    for package in "$@"; do
+        case $package in
+            rabbitmq-server) set -- rabbitmq-server.service epmd.socket epmd.service ;;
+            redis-server) set -- redis-server.service ;;
+            *) continue ;;
+        esac
+        for unit in "$@"; do
+            deb-systemd-helper disable "$unit" >/dev/null 2>&1
+        done
+        update-rc.d "$package" disable >/dev/null 2>&1
+    done
+}
+
+install_as_root() {
+    local missing
+    exec 8>/run/lock/leveret-install.lock || return
+    flock 8
+    trap restore EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    missing=$(missing_packages) # another run may have installed them while this one waited
+    [ -n "$missing" ] || return 0
+    forbid_starts && forbid_main_cluster || return
+    export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+    lvt_note "waiting for apt-get update ..."
+    apt-get -qq -o DPkg::Lock::Timeout=300 update 8>&- || lvt_warn "apt-get update failed; going on"
+    lvt_note "waiting for apt-get install (some hundred megabytes on a bare machine) ..."
+    # shellcheck disable=SC2086
+    apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends \
+        $missing >"$LOG" 2>&1 8>&- || {
+        tail -n 30 "$LOG" >&2
+        lvt_die $EX_UNAVAILABLE "apt-get could not install: ${missing//$'\n'/ }"
+    }
+    # shellcheck disable=SC2086
+    disable_new_services $missing
+}
+
+[ $# -gt 0 ] || lvt_die $EX_USAGE "usage: install.sh build|server|client|test ..."
+WANTED=$(wanted_packages "$@") || exit
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    lvt_die $EX_UNAVAILABLE "no apt on this system; install what these Debian packages hold:" $WANTED
+fi
+MISSING=$(missing_packages)
+[ -n "$MISSING" ] || exit 0
+
+lvt_step "Installing packages that are missing:" $MISSING
+if [ "$(id -u)" -eq 0 ]; then
+    LOG=$(mktemp) || exit
+    install_as_root
+    exit
+fi
+SELF=$LVT_LIB/install.sh
+if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+    sudo -- "$SELF" "$@" && exit 0
+fi
+printf 'These packages must be installed by root. Run this as root, then start again:\n\n    %q' "$SELF"
+printf ' %q' "$@"
+printf '\n\n'
+exit $EX_UNAVAILABLE

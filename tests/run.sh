@@ -1,0 +1,128 @@
+#!/bin/bash
+# All tests, on servers of their own: tests/run.sh [--full] [FILTER]
+#
+# FILTER picks unit tests by name (ctest -R) and end-to-end tests by expression (pytest -k).
+# --full adds what takes longer: the tests marked 'full', and the container.
+set -u -o pipefail
+. "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
+
+usage() { echo "usage: tests/run.sh [--full] [FILTER]"; }
+
+FULL=
+FILTER=
+for argument in "$@"; do
+    case $argument in
+        --full) FULL=1 ;;
+        -h | --help)
+            usage
+            exit 0
+            ;;
+        -*)
+            usage >&2
+            exit $EX_USAGE
+            ;;
+        *) FILTER=$argument ;;
+    esac
+done
+
+RESULTS=()
+FAILED=0
+TESTED=
+STEADY=()
+
+# stage NAME COMMAND...: runs one part of the tests and notes how it went. 5 is pytest's way to say
+# that the filter left nothing to run.
+stage() {
+    local name=$1 start_s=$SECONDS code outcome
+    shift
+    lvt_step "$name"
+    "$@"
+    code=$?
+    if [ $code -eq 0 ]; then
+        outcome="${LVT_GREEN}passed${LVT_PLAIN}"
+    elif [ $code -eq 5 ] && [ -n "$FILTER" ]; then
+        outcome='nothing to run'
+        code=0
+    else
+        outcome="${LVT_RED}FAILED${LVT_PLAIN}"
+        FAILED=1
+    fi
+    RESULTS+=("$(printf '%-44s %s (%d s)' "$name" "$outcome" $((SECONDS - start_s)))")
+    return $code
+}
+
+unit_tests() { # unit_tests BUILD-DIR
+    if [ -n "$FILTER" ] && ! ctest --test-dir "$1" -N -R "$FILTER" | grep -q 'Test *#'; then
+        return 5
+    fi
+    TESTED=1
+    ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1 \
+        UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        TSAN_OPTIONS=second_deadlock_stack=1 \
+        flock "$1.lock" "${STEADY[@]}" ctest --test-dir "$1" --output-on-failure --parallel "$(nproc)" \
+        --timeout 120 --no-tests=error ${FILTER:+-R "$FILTER"}
+}
+
+# e2e_tests BUILD-DIR LIMIT_S PYTEST-ARGUMENT...: on a copy of the program, which another run's
+# build cannot replace meanwhile. At the limit pytest is interrupted, so that it still cleans up.
+e2e_tests() {
+    local dir=$1 limit_s=$2 bin
+    shift 2
+    bin=$LVT_SLOT/${dir##*/}
+    mkdir -p "$bin" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" || return
+    LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
+        timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
+        "$LVT_ROOT/tests/e2e" -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
+        --durations=5 -r fE ${FULL:+--full} ${FILTER:+-k "$FILTER"} "$@" 7>&-
+    local code=$?
+    if [ $code -ne 5 ]; then TESTED=1; fi
+    return $code
+}
+
+finish() {
+    local line
+    trap '' INT TERM
+    if [ -n "${LVT_SLOT:-}" ]; then
+        lvt_step "Stopping the servers"
+        "$LVT_ROOT/tests/services.sh" stop "$LVT_SLOT/services" 7>&-
+    fi
+    if [ ${#RESULTS[@]} -gt 0 ]; then
+        lvt_step "Summary, after $SECONDS s"
+        for line in "${RESULTS[@]}"; do lvt_note "$line"; done
+    fi
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+BUILD=$LVT_ROOT/build
+E2E_LIMIT_S=420
+if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
+
+"$LVT_LIB/install.sh" build server client test || exit
+export CI=1 # makes warnings errors
+stage 'build with ASan and UBSan' lvt_build "$BUILD/asan" all \
+    -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=address || exit
+stage 'unit tests (ASan, UBSan)' unit_tests "$BUILD/asan"
+
+lvt_claim_slot "$BUILD/run/tests" || exit
+stage 'start RabbitMQ, PostgreSQL, Redis' \
+    "$LVT_ROOT/tests/services.sh" start "$LVT_SLOT/services" 7>&- || exit
+stage 'end-to-end tests (ASan, UBSan)' e2e_tests "$BUILD/asan" $E2E_LIMIT_S
+
+stage 'build with TSan' lvt_build "$BUILD/tsan" all \
+    -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
+# Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.
+if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
+stage 'unit tests (TSan)' unit_tests "$BUILD/tsan"
+stage 'end-to-end tests of the threads (TSan)' \
+    e2e_tests "$BUILD/tsan" $E2E_LIMIT_S -m threads
+
+if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
+    stage 'container' "$LVT_ROOT/tests/container.sh"
+fi
+if [ -z "$TESTED" ]; then
+    lvt_warn "no test fits '$FILTER'"
+    FAILED=1
+fi
+exit $FAILED
