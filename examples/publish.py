@@ -21,7 +21,7 @@ def arguments():
     parser.add_argument("payload", nargs="?", default="{}", help="JSON (default: {})")
     parser.add_argument("--id", default=None, help="message id (default: a new UUID)")
     parser.add_argument("--exchange", default="opsdesk.events")
-    return parser.parse_args()
+    return parser.parse_intermixed_args()
 
 
 def main():

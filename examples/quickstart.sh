@@ -18,8 +18,11 @@ ADMIN=
 # Ends what this script started, in the order in which it depends on each other.
 finish() {
     trap '' INT TERM
-    if [ -n "${WORKER:-}" ] && kill -s TERM "$WORKER" 2>/dev/null; then
+    if [ -n "${WORKER:-}" ] && kill -0 "$WORKER" 2>/dev/null; then
         lvt_step "Stopping the worker (it finishes what it has in hand first)"
+        [ -n "${FOLLOWER:-}" ] || start_following 0
+        sleep 0.2 # until tail is there
+        kill -s TERM "$WORKER" 2>/dev/null
         wait "$WORKER"
     fi
     stop_following
@@ -162,11 +165,6 @@ show_what_to_try() {
     psql "\$DATABASE_URL" -c 'table processed_events'
     tests/services.sh kill-rabbitmq $(printf %q "$LVT_SLOT/services")     # then start-rabbitmq
 
-    a handler of your own, while the worker runs:
-    echo 'return function(event, ctx) ctx.log.info("hello", event.payload) end' \\
-        > $(printf %q "$LVT_SLOT/handlers/hello.world.lua")
-    examples/publish.py hello.world '{"from": "me"}'
-
     RabbitMQ    $RABBITMQ_URL
     PostgreSQL  $DATABASE_URL
     Redis       $REDIS_URL
@@ -209,7 +207,7 @@ lvt_wait 60 "all six events to be settled (about 8 s)" counters_are 4 1 3 1 ||
 stop_following
 
 show_counters
-show_ledger
+show_ledger || exit
 show_dead_letter || exit
 if [ -z "$ONCE" ]; then
     show_what_to_try

@@ -63,11 +63,12 @@ make_base_image() {
 
 build_image() {
     lvt_note "waiting for the build ..."
-    bah bud -q --pull-never --isolation chroot --format docker --layers -t "$IMAGE" "$LVT_ROOT" \
+    bah bud -q --pull-never --isolation chroot --format docker -t "$IMAGE" "$LVT_ROOT" \
         >"$STORE/build.log" 2>&1 || {
         tail -n 30 "$STORE/build.log" >&2
         return 1
     }
+    bah rmi --prune >/dev/null # the image of the build before, which has lost its name to this one
 }
 
 # image_setting NAME: what the image's configuration says, a line for each item of a list.
@@ -93,11 +94,11 @@ inside() {
 }
 
 worker_pid() {
-    local pid start
-    while read -r pid start; do
+    local pid
+    while read -r pid _; do
         if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = leveret ]; then
             echo "$pid"
-            return
+            return 0 # by itself it would give the status from before the trap, when finish calls
         fi
     done < <(lvt_proc_tree "$RUNNER")
     return 1

@@ -77,4 +77,7 @@ const char *lvt_admin_address(const struct lvt_admin *admin);
 void lvt_admin_close(struct lvt_admin *admin, void (*closed)(void *ctx), void *ctx);
 void lvt_admin_free(struct lvt_admin *admin);
 
+/* Its client library and version, such as "libmicrohttpd 0.9.75, cJSON 1.7.15". Static storage. */
+const char *lvt_admin_library(void);
+
 #endif

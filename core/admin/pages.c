@@ -1,4 +1,6 @@
 #include <cjson/cJSON.h>
+#include <microhttpd.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "admin/private.h"
@@ -97,4 +99,10 @@ void lvt_page_make(const struct lvt_admin_source *source, const char *path,
     }
     ret_page->status = 404;
     lvt_buffer_text(&ret_page->body, "no such page; / lists what there is\n");
+}
+
+const char *lvt_admin_library(void) {
+    static char text[96];
+    snprintf(text, sizeof text, "libmicrohttpd %s, cJSON %s", MHD_get_version(), cJSON_Version());
+    return text;
 }

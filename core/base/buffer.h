@@ -18,7 +18,7 @@ struct lvt_buffer {
 };
 
 void lvt_buffer_init(struct lvt_buffer *buffer, size_t max);
-/* Over memory of the caller's, which is never grown, nor freed: no lvt_buffer_free. Size is not 0. */
+/* Over memory of the caller's, of at least one byte, which is never grown: no lvt_buffer_free. */
 void lvt_buffer_init_fixed(struct lvt_buffer *buffer, char *memory, size_t size);
 void lvt_buffer_free(struct lvt_buffer *buffer);
 void lvt_buffer_clear(struct lvt_buffer *buffer); /* keeps the memory, forgets a failure */

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 struct lvt_bytes {
@@ -28,6 +29,14 @@ static inline bool lvt_bytes_equal(struct lvt_bytes a, struct lvt_bytes b) {
 
 static inline bool lvt_bytes_is(struct lvt_bytes a, const char *text) {
     return lvt_bytes_equal(a, lvt_bytes_of(text));
+}
+
+/* For hash tables (FNV-1a). Not against those who choose their bytes to collide. */
+static inline uint32_t lvt_bytes_hash(struct lvt_bytes bytes) {
+    uint32_t hash = 2166136261u;
+    for (size_t i = 0; i < bytes.len; i++)
+        hash = (hash ^ (unsigned char)bytes.data[i]) * 16777619u;
+    return hash;
 }
 
 #endif

@@ -14,8 +14,7 @@
 /* Copies everything into the arena. `raw` is the encoded form that the texts of `in` point into,
  * which is then copied once, whole; it may be empty. False when out of memory. */
 bool lvt_properties_from_amqp(const amqp_basic_properties_t *in, struct lvt_bytes raw,
-                              struct lvt_arena *arena,
-                              struct lvt_properties *ret) LVT_MUST_CHECK;
+                              struct lvt_arena *arena, struct lvt_properties *ret) LVT_MUST_CHECK;
 
 /* The texts of *ret are those of `in`; the tables live in the arena. *ret_size is the size on the
  * wire, in bytes. LEVERET_INVALID when something cannot be put on the wire: a text for people. */

@@ -78,4 +78,7 @@ struct lvt_broker_queue {
 /* Fills in at most `size`, and returns how many there are. */
 size_t lvt_broker_queues(struct lvt_broker *broker, struct lvt_broker_queue *queues, size_t size);
 
+/* Its client library and version, such as "rabbitmq-c 0.11.0". Static storage. */
+const char *lvt_broker_library(void);
+
 #endif

@@ -169,8 +169,8 @@ static enum leveret_code connect_plain(amqp_connection_state_t amqp,
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
     }
     int fd;
-    enum leveret_code code = lvt_dial(options->url->host, options->url->port, CONNECT_MS,
-                                      options->cancel, &fd, err);
+    enum leveret_code code =
+        lvt_dial(options->url->host, options->url->port, CONNECT_MS, options->cancel, &fd, err);
     if (code == LEVERET_OK) {
         amqp_tcp_socket_set_sockfd(socket, fd);
     }
@@ -202,10 +202,11 @@ static enum leveret_code login_refused(const struct lvt_amqp_url *url, amqp_rpc_
                             url->host, url->port, url->user);
     }
     if (code == AMQP_NOT_ALLOWED && !strstr(said.text, "is down")) {
-        return leveret_fail(err, LEVERET_CONFIG,
-                            "RabbitMQ at %s:%d does not let \"%s\" into the vhost \"%s\": %s; check "
-                            "the path in rabbitmq.url (RABBITMQ_URL)",
-                            url->host, url->port, url->user, url->vhost, said.text);
+        return leveret_fail(
+            err, LEVERET_CONFIG,
+            "RabbitMQ at %s:%d does not let \"%s\" into the vhost \"%s\": %s; check "
+            "the path in rabbitmq.url (RABBITMQ_URL)",
+            url->host, url->port, url->user, url->vhost, said.text);
     }
     return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ at %s:%d refuses the connection: %s",
                         url->host, url->port, said.text);
@@ -216,8 +217,8 @@ static enum leveret_code log_in(amqp_connection_state_t amqp,
                                 struct leveret_error *err) {
     /* The broker tells of a deleted queue or an alarm only when it is asked to. */
     amqp_table_entry_t capabilities[] = {
-        true_entry("consumer_cancel_notify"), true_entry("connection.blocked"),
-        true_entry("publisher_confirms"),     true_entry("basic.nack"),
+        true_entry("consumer_cancel_notify"),       true_entry("connection.blocked"),
+        true_entry("publisher_confirms"),           true_entry("basic.nack"),
         true_entry("authentication_failure_close"),
     };
     amqp_table_entry_t entries[] = {
@@ -302,8 +303,7 @@ enum leveret_code lvt_connection_reopen_channel(struct lvt_connection *connectio
                                                 struct leveret_error *err) {
     amqp_channel_close_ok_t ok = {0};
     lvt_connection_enter(connection);
-    int status =
-        amqp_send_method(connection->amqp, LVT_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
+    int status = amqp_send_method(connection->amqp, LVT_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok);
     lvt_connection_leave(connection);
     if (status != AMQP_STATUS_OK) {
         return lvt_connection_lost(status, err);

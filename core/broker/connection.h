@@ -14,7 +14,7 @@ struct lvt_connection_options {
     const struct lvt_amqp_url *url;
     const char *ca_file; /* NULL: the system's */
     uint32_t heartbeat_s;
-    const char *name; /* as RabbitMQ lists it */
+    const char *name;          /* as RabbitMQ lists it */
     const atomic_bool *cancel; /* setting it ends an attempt to reach the server early */
 };
 
@@ -43,11 +43,11 @@ struct lvt_bytes lvt_connection_server_version(const struct lvt_connection *conn
 void lvt_connection_enter(struct lvt_connection *connection);
 void lvt_connection_leave(struct lvt_connection *connection);
 
-/* The answer of a call that waits for one; what it points to is gone afterwards. When the broker said no by closing the channel,
- * *ret_closed (may be NULL) gets its reply code, and the text is the broker's; else it is 0. */
+/* The answer of a call that waits for one; what it points to is gone afterwards. When the broker
+ * said no by closing the channel, *ret_closed (may be NULL) gets its reply code, and the text is
+ * the broker's; else it is 0. */
 enum leveret_code lvt_connection_check(struct lvt_connection *connection, amqp_rpc_reply_t reply,
-                                       int *ret_closed,
-                                       struct leveret_error *err) LVT_MUST_CHECK;
+                                       int *ret_closed, struct leveret_error *err) LVT_MUST_CHECK;
 /* After the broker closed the channel. */
 enum leveret_code lvt_connection_reopen_channel(struct lvt_connection *connection,
                                                 struct leveret_error *err) LVT_MUST_CHECK;

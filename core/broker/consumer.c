@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/ack_outbox.h"
 #include "broker/ack_window.h"
 #include "broker/frames.h"
 #include "broker/thread.h"
@@ -15,15 +16,6 @@
 /* A body over max_body_bytes that the queue has nowhere to reject to is kept whole: the engine
  * dead-letters it. This is RabbitMQ's own limit by default. */
 #define KEPT_BODY_MAX ((uint64_t)128 << 20)
-
-struct ack {
-    uint64_t epoch, tag;
-};
-
-struct ack_list {
-    struct ack *items;
-    size_t count, size;
-};
 
 enum subscription {
     IDLE,      /* waits for the topology, or for its time */
@@ -45,16 +37,11 @@ struct lvt_consumer {
     uint32_t *prefetch;
     atomic_uint_fast64_t epoch; /* of the channel that is open; 0: none is */
 
-    struct ack_list batch; /* the loop's, until it flushes */
-
-    pthread_mutex_t mutex;
-    struct ack_list acks; /* under the mutex */
-    bool ack_lost;        /* under the mutex: for lack of memory */
+    struct lvt_ack_outbox acks;
     atomic_bool cancelled;
 
     /* the thread's */
     uint64_t last_epoch;
-    struct ack_list taken;
     struct consuming *queues;
     struct lvt_ack_window window;
     struct lvt_frames frames;
@@ -84,7 +71,7 @@ enum leveret_code lvt_consumer_new(struct lvt_broker *broker, struct lvt_consume
     consumer->queue_count = count;
     consumer->prefetch = prefetch;
     consumer->queues = queues;
-    pthread_mutex_init(&consumer->mutex, NULL);
+    lvt_ack_outbox_init(&consumer->acks);
     *ret = consumer;
     return LEVERET_OK;
 }
@@ -95,10 +82,7 @@ void lvt_consumer_free(struct lvt_consumer *consumer) {
     }
     free(consumer->prefetch);
     free(consumer->queues);
-    free(consumer->batch.items);
-    free(consumer->acks.items);
-    free(consumer->taken.items);
-    pthread_mutex_destroy(&consumer->mutex);
+    lvt_ack_outbox_free(&consumer->acks);
     free(consumer);
 }
 
@@ -108,66 +92,15 @@ bool lvt_consumer_live(struct lvt_broker *broker, const struct lvt_delivery *del
     return delivery->epoch == atomic_load(&broker->consumer->epoch);
 }
 
-/* Room for `more`. The lists never hold more than what is out on two channels. */
-static bool reserve(struct ack_list *list, size_t more) {
-    if (list->size - list->count >= more) {
-        return true;
-    }
-    size_t size = list->size ? list->size : 64;
-    while (size - list->count < more) {
-        size *= 2;
-    }
-    struct ack *items = realloc(list->items, size * sizeof *items);
-    if (!items) {
-        return false;
-    }
-    list->items = items;
-    list->size = size;
-    return true;
-}
-
-static void lose_ack(struct lvt_consumer *consumer) {
-    pthread_mutex_lock(&consumer->mutex);
-    consumer->ack_lost = true;
-    pthread_mutex_unlock(&consumer->mutex);
-    lvt_link_wake(&consumer->broker->links[LVT_LINK_CONSUMING]);
-}
-
 void lvt_consumer_ack(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
-    struct lvt_consumer *consumer = broker->consumer;
-    if (!lvt_consumer_live(broker, delivery)) {
-        return;
+    if (lvt_consumer_live(broker, delivery)) {
+        lvt_ack_outbox_add(&broker->consumer->acks,
+                           (struct lvt_ack){.epoch = delivery->epoch, .tag = delivery->tag});
     }
-    if (!reserve(&consumer->batch, 1)) {
-        lose_ack(consumer);
-        return;
-    }
-    consumer->batch.items[consumer->batch.count++] =
-        (struct ack){.epoch = delivery->epoch, .tag = delivery->tag};
 }
 
 void lvt_consumer_flush(struct lvt_broker *broker) {
-    struct lvt_consumer *consumer = broker->consumer;
-    struct ack_list *batch = &consumer->batch, *acks = &consumer->acks;
-    if (batch->count == 0) {
-        return;
-    }
-    pthread_mutex_lock(&consumer->mutex);
-    bool wake = acks->count == 0;
-    if (wake) {
-        struct ack_list swap = *acks;
-        *acks = *batch;
-        *batch = swap;
-    } else if (reserve(acks, batch->count)) {
-        memcpy(acks->items + acks->count, batch->items, batch->count * sizeof *batch->items);
-        acks->count += batch->count;
-        batch->count = 0;
-    } else {
-        consumer->ack_lost = true;
-        batch->count = 0;
-    }
-    pthread_mutex_unlock(&consumer->mutex);
-    if (wake) {
+    if (lvt_ack_outbox_flush(&broker->consumer->acks)) {
         lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
     }
 }
@@ -186,22 +119,14 @@ static int send_ack(void *ctx, uint64_t tag, bool multiple) {
 
 static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *link, bool all,
                                 struct leveret_error *err) {
-    struct ack_list *taken = &consumer->taken;
-    pthread_mutex_lock(&consumer->mutex);
-    struct ack_list swap = *taken;
-    *taken = consumer->acks;
-    consumer->acks = swap;
-    bool lost = consumer->ack_lost;
-    consumer->ack_lost = false;
-    pthread_mutex_unlock(&consumer->mutex);
-
+    const struct lvt_ack_list *taken;
+    bool lost = !lvt_ack_outbox_take(&consumer->acks, &taken);
     uint64_t now_ms = lvt_now_ms();
     for (size_t i = 0; i < taken->count; i++) {
         if (taken->items[i].epoch == consumer->last_epoch) {
             lvt_ack_window_finish(&consumer->window, taken->items[i].tag, now_ms);
         }
     }
-    taken->count = 0;
     int status = lvt_ack_window_flush(&consumer->window, now_ms, all, send_ack, &link->connection);
     if (status < 0) {
         return lvt_connection_lost(status, err);
@@ -233,9 +158,9 @@ static int send_consume(struct lvt_consumer *consumer, struct lvt_link *link, si
     amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch[queue] < UINT16_MAX
                                                   ? (uint16_t)consumer->prefetch[queue]
                                                   : UINT16_MAX};
-    amqp_basic_consume_t consume = {
-        .queue = amqp_cstring_bytes(consumer->broker->queues[queue].name),
-        .consumer_tag = consumer_tag(consumer, queue, tag)};
+    amqp_basic_consume_t consume = {.queue =
+                                        amqp_cstring_bytes(consumer->broker->queues[queue].name),
+                                    .consumer_tag = consumer_tag(consumer, queue, tag)};
     amqp_connection_state_t amqp = link->connection.amqp;
     int status = amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
     return status < 0 ? status
@@ -307,10 +232,10 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
         return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ delivered to an unknown consumer");
     }
     const struct lvt_queue_state *queue = &broker->queues[incoming->consumer];
-    struct lvt_field fields[] = {
-        LVT_STRING("queue", queue->name), LVT_INTEGER("bytes", (int64_t)incoming->body_size),
-        LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
-        LVT_STRING("message_id", incoming->message_id)};
+    struct lvt_field fields[] = {LVT_STRING("queue", queue->name),
+                                 LVT_INTEGER("bytes", (int64_t)incoming->body_size),
+                                 LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
+                                 LVT_STRING("message_id", incoming->message_id)};
     size_t field_count = sizeof fields / sizeof *fields;
     if (body_limit(consumer, incoming->consumer) != broker->max_body_bytes) {
         /* Rejected, it would be gone. Unacked, it goes back when the connection closes. */
@@ -347,10 +272,11 @@ static void cancelled(struct lvt_consumer *consumer, struct lvt_link *link,
     }
     struct consuming *queue = &consumer->queues[number];
     uint64_t delay_ms = lvt_backoff_ms(++queue->cancels, &link->random);
-    LVT_LOG(consumer->broker->log, LVT_WARN,
-            "RabbitMQ ended the consumer (was the queue deleted?): declaring it and consuming again",
-            LVT_STRING("queue", consumer->broker->queues[number].name),
-            LVT_INTEGER("after_ms", (int64_t)delay_ms));
+    LVT_LOG(
+        consumer->broker->log, LVT_WARN,
+        "RabbitMQ ended the consumer (was the queue deleted?): declaring it and consuming again",
+        LVT_STRING("queue", consumer->broker->queues[number].name),
+        LVT_INTEGER("after_ms", (int64_t)delay_ms));
     queue->state = IDLE;
     queue->not_before_ms = lvt_now_ms() + delay_ms;
     queue->ticket = lvt_topology_request(consumer->broker);

@@ -10,9 +10,8 @@ void lvt_argument_text(struct lvt_arguments *arguments, const char *key, const c
 }
 
 void lvt_argument_number(struct lvt_arguments *arguments, const char *key, int64_t value) {
-    arguments->items[arguments->count++] =
-        (amqp_table_entry_t){.key = amqp_cstring_bytes(key),
-                             .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = value}};
+    arguments->items[arguments->count++] = (amqp_table_entry_t){
+        .key = amqp_cstring_bytes(key), .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = value}};
 }
 
 static amqp_table_t table_of(const struct lvt_arguments *arguments) {
@@ -29,8 +28,8 @@ static enum leveret_code take_answer(struct lvt_connection *connection,
     int closed;
     lvt_connection_leave(connection);
     *ret_refusal = (struct lvt_refusal){0};
-    enum leveret_code code = lvt_connection_check(
-        connection, amqp_get_rpc_reply(connection->amqp), &closed, &said);
+    enum leveret_code code =
+        lvt_connection_check(connection, amqp_get_rpc_reply(connection->amqp), &closed, &said);
     if (closed == 0) {
         if (code != LEVERET_OK) {
             *err = said;
@@ -42,8 +41,8 @@ static enum leveret_code take_answer(struct lvt_connection *connection,
         return code;
     }
     ret_refusal->code = closed;
-    snprintf(ret_refusal->text, sizeof ret_refusal->text, "%.*s",
-             (int)sizeof ret_refusal->text - 1, said.text);
+    snprintf(ret_refusal->text, sizeof ret_refusal->text, "%.*s", (int)sizeof ret_refusal->text - 1,
+             said.text);
     return LEVERET_REFUSED;
 }
 

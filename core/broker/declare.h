@@ -33,8 +33,7 @@ enum leveret_code lvt_declare_exchange(struct lvt_connection *connection, const 
                                        struct lvt_refusal *ret_refusal, struct leveret_error *err);
 /* Whether it is there, whatever it is like. */
 enum leveret_code lvt_look_for_exchange(struct lvt_connection *connection, const char *name,
-                                        struct lvt_refusal *ret_refusal,
-                                        struct leveret_error *err);
+                                        struct lvt_refusal *ret_refusal, struct leveret_error *err);
 enum leveret_code lvt_declare_queue(struct lvt_connection *connection, const char *name,
                                     const struct lvt_arguments *arguments,
                                     struct lvt_refusal *ret_refusal, struct leveret_error *err);

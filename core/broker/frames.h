@@ -38,10 +38,10 @@ struct lvt_frames {
     lvt_frames_limit *limit;
     void *ctx;
     enum { LVT_FRAMES_METHOD, LVT_FRAMES_HEADER, LVT_FRAMES_BODY } expected;
-    amqp_method_t method; /* the one whose content is being read */
+    amqp_method_t method;                 /* the one whose content is being read */
     struct lvt_incoming message, control; /* what is handed out: content, and plain methods */
     struct lvt_delivery *delivery;        /* the one that is being put together */
-    char *body; /* where the rest of it goes; NULL: nowhere */
+    char *body;                           /* where the rest of it goes; NULL: nowhere */
     uint64_t body_left;
 };
 

@@ -87,7 +87,8 @@ uint64_t lvt_backoff_ms(unsigned failures, uint32_t *random) {
     return base_ms + *random % (base_ms / 2);
 }
 
-/* Only one that could not reach the server goes on early: sessions that fail would chase each other.
+/* Only one that could not reach the server goes on early: sessions that fail would chase each
+ * other.
  */
 static void wait_before_retry(struct lvt_link *link, uint64_t delay_ms, bool reached) {
     uint64_t due_ms = lvt_now_ms() + delay_ms;

@@ -30,9 +30,9 @@ struct lvt_publisher {
     struct lvt_publish_list outbox; /* under the mutex */
 
     /* the thread's */
-    struct lvt_publish_list waiting;         /* to be sent, in order */
+    struct lvt_publish_list waiting;           /* to be sent, in order */
     struct in_flight in_flight[IN_FLIGHT_MAX]; /* by sequence number, modulo */
-    uint64_t first, next;                    /* sequence numbers: oldest in flight, next to send */
+    uint64_t first, next; /* sequence numbers: oldest in flight, next to send */
     size_t in_flight_count;
     /* The broker closed a channel over one of so many at the head of `waiting`: they are sent one
      * at a time, so that it shows which. */
@@ -130,8 +130,8 @@ static void confirm(struct lvt_publisher *publisher, uint64_t sequence, bool mul
     if (!multiple) {
         confirm_one(publisher, sequence, taken);
     } else {
-        uint64_t last = sequence == 0 || sequence >= publisher->next ? publisher->next - 1
-                                                                     : sequence;
+        uint64_t last =
+            sequence == 0 || sequence >= publisher->next ? publisher->next - 1 : sequence;
         for (uint64_t i = publisher->first; i <= last; i++) {
             confirm_one(publisher, i, taken);
         }
@@ -211,9 +211,9 @@ static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_
     *slot_of(publisher, publisher->next) = (struct in_flight){.publish = publish};
     publisher->next++;
     publisher->in_flight_count++;
-    int status = amqp_basic_publish(link->connection.amqp, LVT_CHANNEL,
-                                    lvt_to_amqp(route.exchange), lvt_to_amqp(route.routing_key),
-                                    true, false, &properties, lvt_to_amqp(publish->body));
+    int status = amqp_basic_publish(link->connection.amqp, LVT_CHANNEL, lvt_to_amqp(route.exchange),
+                                    lvt_to_amqp(route.routing_key), true, false, &properties,
+                                    lvt_to_amqp(publish->body));
     lvt_arena_free(&arena);
     return status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
 }
@@ -254,8 +254,8 @@ static void take_return(struct lvt_publisher *publisher, const struct lvt_incomi
         }
         route_of(slot->publish, &route);
         const struct lvt_properties *properties = &slot->publish->properties;
-        struct lvt_bytes id = properties->present & LVT_HAS_MESSAGE_ID ? properties->message_id
-                                                                       : lvt_bytes("", 0);
+        struct lvt_bytes id =
+            properties->present & LVT_HAS_MESSAGE_ID ? properties->message_id : lvt_bytes("", 0);
         if (lvt_bytes_is(route.exchange, incoming->exchange) &&
             lvt_bytes_is(route.routing_key, incoming->routing_key) &&
             lvt_bytes_is(id, incoming->message_id)) {

@@ -1,4 +1,6 @@
 /* What the threads tell about themselves: a status for the loop, and few log lines. */
+#include <stdio.h>
+
 #include "broker/shared.h"
 #include "broker/thread.h"
 
@@ -100,4 +102,10 @@ void lvt_status_blocked(struct lvt_broker *broker, bool blocked) {
     broker->status.blocked = blocked;
     pthread_mutex_unlock(&broker->status.mutex);
     wake(broker);
+}
+
+const char *lvt_broker_library(void) {
+    static char text[64];
+    snprintf(text, sizeof text, "rabbitmq-c %s", amqp_version());
+    return text;
 }

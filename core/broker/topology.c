@@ -1,16 +1,12 @@
 #include "broker/topology.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "broker/declare.h"
-#include "broker/ladder.h"
+#include "broker/setup.h"
 #include "broker/thread.h"
 
 #define DEPTHS_EVERY_MS 2000
-/* As often as a message may be delivered: RabbitMQ 4 drops it after 20 unless told otherwise. */
-#define DELIVERY_LIMIT 1000000
 
 struct lvt_topology {
     struct lvt_broker *broker;
@@ -20,13 +16,6 @@ struct lvt_topology {
     /* the thread's */
     unsigned failures; /* in a row, to verify */
     uint32_t random;
-};
-
-/* One pass: goes on past what is wrong with one queue, and keeps the first such error. */
-struct pass {
-    struct lvt_broker *broker;
-    struct lvt_connection *connection;
-    struct leveret_error problem; /* code LEVERET_OK: none */
 };
 
 enum leveret_code lvt_topology_new(struct lvt_broker *broker, struct lvt_topology **ret,
@@ -69,359 +58,6 @@ bool lvt_topology_ready(struct lvt_broker *broker, size_t queue, uint64_t ticket
     return looked && declared;
 }
 
-/* ---- problems ---- */
-
-static void note_problem(struct pass *pass, const struct leveret_error *problem) {
-    if (pass->problem.code == LEVERET_OK) {
-        pass->problem = *problem;
-    }
-}
-
-/* What to change so that a queue's argument agrees with what exists. */
-static const char *setting_for(const char *argument) {
-    static const struct {
-        const char *argument, *setting;
-    } settings[] = {
-        {"x-queue-type", "set queue_type in the handler, or rabbitmq.queue_type, to the type that "
-                         "it has"},
-        {"x-message-ttl", "set message_ttl_ms in the handler to the value that it has"},
-        {"x-max-priority", "set max_priority in the handler to the value that it has"},
-        {"x-dead-letter-routing-key", "set dead_letter in the handler, or dead_letter.queue, to "
-                                      "the value that it has"},
-    };
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        if (strcmp(settings[i].argument, argument) == 0) {
-            return settings[i].setting;
-        }
-    }
-    return "choose another name with queue in the handler";
-}
-
-static void queue_refused(struct pass *pass, const char *queue, const struct lvt_refusal *refusal) {
-    struct leveret_error problem;
-    struct lvt_mismatch mismatch;
-    if (lvt_mismatch_read(refusal, &mismatch)) {
-        leveret_fail(&problem, LEVERET_CONFIG,
-                     "the queue \"%s\" exists with another %s: leveret wants %s, it has %s; %s, or "
-                     "delete the queue once it is empty",
-                     queue, mismatch.argument, mismatch.wanted, mismatch.found,
-                     setting_for(mismatch.argument));
-    } else {
-        leveret_fail(&problem, LEVERET_CONFIG, "RabbitMQ refuses to declare the queue \"%s\": %s%s",
-                     queue, refusal->text,
-                     refusal->code == AMQP_ACCESS_REFUSED
-                         ? "; grant the user the configure, write and read permissions"
-                         : "");
-    }
-    note_problem(pass, &problem);
-}
-
-static void refused(struct pass *pass, const char *what, const struct lvt_refusal *refusal) {
-    struct leveret_error problem;
-    leveret_fail(&problem, LEVERET_CONFIG, "RabbitMQ refuses to set up %s: %s", what,
-                 refusal->text);
-    note_problem(pass, &problem);
-}
-
-/* ---- queues ---- */
-
-static void quorum_arguments(struct lvt_arguments *arguments) {
-    lvt_argument_text(arguments, "x-queue-type", "quorum");
-    lvt_argument_number(arguments, "x-delivery-limit", DELIVERY_LIMIT);
-}
-
-/* At-least-once dead-lettering, without which a full or restarting target loses messages. */
-static void safe_dead_lettering(struct lvt_arguments *arguments) {
-    lvt_argument_text(arguments, "x-dead-letter-strategy", "at-least-once");
-    lvt_argument_text(arguments, "x-overflow", "reject-publish");
-}
-
-static void own_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
-    if (queue->type == LVT_QUORUM) {
-        quorum_arguments(arguments);
-    } else if (queue->max_priority > 0) {
-        lvt_argument_number(arguments, "x-max-priority", queue->max_priority);
-    }
-    if (queue->message_ttl_ms > 0) {
-        lvt_argument_number(arguments, "x-message-ttl", (int64_t)queue->message_ttl_ms);
-    }
-}
-
-/* A queue that is its own dead-letter queue would pass a message round for ever. */
-static bool has_dead_letter(const struct lvt_queue *queue) {
-    return queue->dead_letter && *queue->dead_letter && strcmp(queue->dead_letter, queue->name) != 0;
-}
-
-static void dead_letter_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
-    if (!has_dead_letter(queue)) {
-        return;
-    }
-    lvt_argument_text(arguments, "x-dead-letter-exchange", "");
-    lvt_argument_text(arguments, "x-dead-letter-routing-key", queue->dead_letter);
-    if (queue->type == LVT_QUORUM) {
-        safe_dead_lettering(arguments);
-    }
-}
-
-static void set_state(struct pass *pass, struct lvt_queue_state *state, bool declared,
-                      bool can_reject) {
-    pthread_mutex_lock(&pass->broker->status.mutex);
-    state->declared = declared;
-    state->can_reject = can_reject;
-    pthread_mutex_unlock(&pass->broker->status.mutex);
-}
-
-/* A classic queue that somebody else declared, without dead-lettering, is taken as it stands. */
-static enum leveret_code take_as_it_stands(struct pass *pass, struct lvt_queue_state *state,
-                                           const struct lvt_refusal *first,
-                                           struct leveret_error *err) {
-    struct lvt_arguments arguments = {0};
-    struct lvt_refusal refusal;
-    own_arguments(state->route, &arguments);
-    enum leveret_code code =
-        lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
-    if (code == LEVERET_REFUSED) {
-        queue_refused(pass, state->name, first);
-        return LEVERET_REFUSED;
-    }
-    if (code == LEVERET_OK && !state->declared) {
-        LVT_LOG(pass->broker->log, LVT_INFO,
-                "the queue exists without a dead-letter queue of its own: taken as it stands",
-                LVT_STRING("queue", state->name));
-    }
-    return code;
-}
-
-/* Returns LEVERET_OK also when the queue has a problem, which is then noted. */
-static enum leveret_code declare_work_queue(struct pass *pass, struct lvt_queue_state *state,
-                                            struct leveret_error *err) {
-    const struct lvt_queue *queue = state->route;
-    if (queue->type == LVT_QUORUM && queue->max_priority > 0 &&
-        lvt_connection_server_major(pass->connection) < 4) {
-        struct leveret_error problem;
-        leveret_fail(&problem, LEVERET_CONFIG,
-                     "the queue \"%s\" wants max_priority, which this RabbitMQ has for classic "
-                     "queues only; set queue_type = \"classic\" in its handler, or drop "
-                     "max_priority",
-                     state->name);
-        note_problem(pass, &problem);
-        set_state(pass, state, false, false);
-        return LEVERET_OK;
-    }
-    struct lvt_arguments arguments = {0};
-    struct lvt_refusal refusal;
-    bool can_reject = has_dead_letter(queue);
-    own_arguments(queue, &arguments);
-    dead_letter_arguments(queue, &arguments);
-    enum leveret_code code =
-        lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
-    if (code == LEVERET_REFUSED) {
-        if (queue->type == LVT_CLASSIC && refusal.code == AMQP_PRECONDITION_FAILED) {
-            can_reject = false;
-            code = take_as_it_stands(pass, state, &refusal, err);
-        } else {
-            queue_refused(pass, state->name, &refusal);
-        }
-    }
-    if (code == LEVERET_OK || code == LEVERET_REFUSED) {
-        set_state(pass, state, code == LEVERET_OK, can_reject);
-        return LEVERET_OK;
-    }
-    return code;
-}
-
-/* A dead-letter queue that exists is taken as it is. */
-static enum leveret_code declare_dead_letters(struct pass *pass, struct lvt_queue_state *state,
-                                              struct leveret_error *err) {
-    struct lvt_arguments arguments = {0};
-    struct lvt_refusal refusal;
-    quorum_arguments(&arguments);
-    enum leveret_code code =
-        lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
-    struct lvt_mismatch mismatch;
-    if (code == LEVERET_REFUSED) {
-        bool exists = lvt_mismatch_read(&refusal, &mismatch);
-        if (!exists) {
-            queue_refused(pass, state->name, &refusal);
-        }
-        code = exists ? LEVERET_OK : code;
-    }
-    if (code == LEVERET_OK || code == LEVERET_REFUSED) {
-        set_state(pass, state, code == LEVERET_OK, false);
-        return LEVERET_OK;
-    }
-    return code;
-}
-
-/* ---- exchanges and bindings ---- */
-
-/* Somebody else's exchange is taken as it is, if only it is a topic exchange. */
-static enum leveret_code declare_exchange(struct pass *pass, const char *name,
-                                          struct leveret_error *err) {
-    struct lvt_refusal refusal, second;
-    enum leveret_code code =
-        lvt_declare_exchange(pass->connection, name, "topic", NULL, &refusal, err);
-    if (code != LEVERET_REFUSED) {
-        return code;
-    }
-    struct lvt_mismatch mismatch;
-    struct leveret_error problem;
-    bool differs = lvt_mismatch_read(&refusal, &mismatch);
-    if (differs && strcmp(mismatch.argument, "type") == 0) {
-        leveret_fail(&problem, LEVERET_CONFIG,
-                     "the exchange \"%s\" exists with another type: leveret wants %s, it has %s; "
-                     "name a topic exchange in rabbitmq.exchange or in the handler's exchange",
-                     name, mismatch.wanted, mismatch.found);
-        note_problem(pass, &problem);
-        return LEVERET_OK;
-    }
-    code = lvt_look_for_exchange(pass->connection, name, &second, err);
-    if (code == LEVERET_REFUSED) {
-        leveret_fail(&problem, LEVERET_CONFIG,
-                     "RabbitMQ refuses to declare the exchange \"%s\": %s", name, refusal.text);
-        note_problem(pass, &problem);
-        return LEVERET_OK;
-    }
-    return code;
-}
-
-/* The default exchange and "" are there without being declared. */
-static bool is_named(const char *exchange) {
-    return exchange && *exchange;
-}
-
-static enum leveret_code declare_exchanges(struct pass *pass, struct leveret_error *err) {
-    const struct lvt_broker *broker = pass->broker;
-    enum leveret_code code = LEVERET_OK;
-    if (is_named(broker->exchange)) {
-        code = declare_exchange(pass, broker->exchange, err);
-    }
-    for (size_t i = 0; i < broker->routes->queue_count && code == LEVERET_OK; i++) {
-        const char *name = broker->routes->queues[i]->exchange;
-        bool known = !is_named(name) || (broker->exchange && strcmp(name, broker->exchange) == 0);
-        for (size_t j = 0; j < i && !known; j++) {
-            const char *other = broker->routes->queues[j]->exchange;
-            known = other && strcmp(name, other) == 0;
-        }
-        if (!known) {
-            code = declare_exchange(pass, name, err);
-        }
-    }
-    return code;
-}
-
-static enum leveret_code bind_one(struct pass *pass, const char *queue, const char *exchange,
-                                  const char *key, struct leveret_error *err) {
-    struct lvt_refusal refusal;
-    enum leveret_code code =
-        lvt_bind_queue(pass->connection, queue, exchange, key, &refusal, err);
-    if (code != LEVERET_REFUSED) {
-        return code;
-    }
-    struct leveret_error problem;
-    leveret_fail(&problem, LEVERET_CONFIG,
-                 "RabbitMQ refuses to bind the queue \"%s\" to the exchange \"%s\" with \"%s\": %s",
-                 queue, exchange, key, refusal.text);
-    note_problem(pass, &problem);
-    return LEVERET_OK;
-}
-
-static enum leveret_code bind_work_queue(struct pass *pass, const struct lvt_queue_state *state,
-                                         struct leveret_error *err) {
-    const struct lvt_queue *queue = state->route;
-    enum leveret_code code = LEVERET_OK;
-    for (size_t i = 0; i < queue->bind.count && is_named(queue->exchange); i++) {
-        code = bind_one(pass, state->name, queue->exchange, queue->bind.items[i], err);
-        if (code != LEVERET_OK) {
-            return code;
-        }
-    }
-    char key[LVT_LADDER_KEY_SIZE];
-    lvt_ladder_end_pattern(lvt_bytes_of(state->name), key);
-    return bind_one(pass, state->name, LVT_LADDER_END, key, err);
-}
-
-/* ---- the ladder ---- */
-
-static enum leveret_code ladder_exchange(struct pass *pass, const char *name,
-                                         struct lvt_refusal *refusal, struct leveret_error *err) {
-    struct lvt_arguments arguments = {0};
-    lvt_argument_text(&arguments, "alternate-exchange", LVT_LADDER_UNDELIVERED);
-    return lvt_declare_exchange(pass->connection, name, "topic", &arguments, refusal, err);
-}
-
-static enum leveret_code declare_level(struct pass *pass, unsigned level,
-                                       struct lvt_refusal *refusal, struct leveret_error *err) {
-    char name[LVT_LADDER_NAME_SIZE], next[LVT_LADDER_NAME_SIZE] = LVT_LADDER_END;
-    char key[LVT_LADDER_KEY_SIZE];
-    lvt_ladder_name(level, name);
-    if (level > 0) {
-        lvt_ladder_name(level - 1, next);
-    }
-    struct lvt_arguments arguments = {0};
-    quorum_arguments(&arguments);
-    safe_dead_lettering(&arguments);
-    lvt_argument_text(&arguments, "x-dead-letter-exchange", next);
-    lvt_argument_number(&arguments, "x-message-ttl", lvt_ladder_ttl_ms(level));
-    enum leveret_code code = ladder_exchange(pass, name, refusal, err);
-    if (code == LEVERET_OK) {
-        code = lvt_declare_queue(pass->connection, name, &arguments, refusal, err);
-    }
-    if (code == LEVERET_OK) {
-        lvt_ladder_pattern(level, true, key);
-        code = lvt_bind_queue(pass->connection, name, name, key, refusal, err);
-    }
-    if (code == LEVERET_OK) {
-        lvt_ladder_pattern(level, false, key);
-        code = lvt_bind_exchange(pass->connection, next, name, key, refusal, err);
-    }
-    return code;
-}
-
-static enum leveret_code declare_ladder(struct pass *pass, struct leveret_error *err) {
-    struct lvt_connection *connection = pass->connection;
-    struct lvt_refusal refusal;
-    enum leveret_code code = lvt_declare_exchange(connection, LVT_LADDER_UNDELIVERED, "fanout",
-                                                  NULL, &refusal, err);
-    if (code == LEVERET_OK) {
-        code = lvt_bind_queue(connection, LVT_LADDER_UNDELIVERED, LVT_LADDER_UNDELIVERED, "",
-                              &refusal, err);
-    }
-    if (code == LEVERET_OK) {
-        code = ladder_exchange(pass, LVT_LADDER_END, &refusal, err);
-    }
-    for (unsigned level = 0; level < LVT_LADDER_LEVELS && code == LEVERET_OK; level++) {
-        code = declare_level(pass, level, &refusal, err);
-    }
-    if (code == LEVERET_REFUSED) {
-        refused(pass, "the delay queues (leveret.delay.*)", &refusal);
-        return LEVERET_OK;
-    }
-    return code;
-}
-
-/* ---- a pass ---- */
-
-static enum leveret_code verify(struct pass *pass, struct leveret_error *err) {
-    struct lvt_broker *broker = pass->broker;
-    size_t work_queues = broker->routes->queue_count;
-    enum leveret_code code = declare_exchanges(pass, err);
-    for (size_t i = work_queues; i < broker->queue_count && code == LEVERET_OK; i++) {
-        code = declare_dead_letters(pass, &broker->queues[i], err);
-    }
-    if (code == LEVERET_OK) {
-        code = declare_ladder(pass, err);
-    }
-    for (size_t i = 0; i < work_queues && code == LEVERET_OK; i++) {
-        struct lvt_queue_state *state = &broker->queues[i];
-        code = declare_work_queue(pass, state, err);
-        if (code == LEVERET_OK && state->declared) {
-            code = bind_work_queue(pass, state, err);
-        }
-    }
-    return code;
-}
-
 static enum leveret_code ask_for_depths(struct lvt_link *link, bool *ret_missing,
                                         struct leveret_error *err) {
     struct lvt_broker *broker = link->broker;
@@ -432,8 +68,8 @@ static enum leveret_code ask_for_depths(struct lvt_link *link, bool *ret_missing
         if (!state->declared) {
             continue;
         }
-        enum leveret_code code = lvt_look_for_queue(&link->connection, state->name, &depth,
-                                                    &consumers, &refusal, err);
+        enum leveret_code code =
+            lvt_look_for_queue(&link->connection, state->name, &depth, &consumers, &refusal, err);
         if (code != LEVERET_OK && code != LEVERET_REFUSED) {
             return code;
         }
@@ -480,18 +116,18 @@ static enum leveret_code make_pass(struct lvt_link *link, uint64_t *ret_again_ms
                                    struct leveret_error *err) {
     struct lvt_broker *broker = link->broker;
     struct lvt_topology *topology = broker->topology;
-    struct pass pass = {.broker = broker, .connection = &link->connection};
+    struct leveret_error problem;
     pthread_mutex_lock(&topology->mutex);
     uint64_t ticket = topology->requested;
     pthread_mutex_unlock(&topology->mutex);
-    enum leveret_code code = verify(&pass, err);
+    enum leveret_code code = lvt_setup(broker, &link->connection, &problem, err);
     if (code != LEVERET_OK) {
         return code;
     }
     *ret_again_ms = 0;
-    if (pass.problem.code != LEVERET_OK) {
+    if (problem.code != LEVERET_OK) {
         uint64_t delay_ms = lvt_backoff_ms(++topology->failures, &topology->random);
-        lvt_status_problem(broker, link->role, &pass.problem, delay_ms);
+        lvt_status_problem(broker, link->role, &problem, delay_ms);
         *ret_again_ms = lvt_now_ms() + delay_ms;
     } else {
         topology->failures = 0;

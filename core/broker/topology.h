@@ -1,5 +1,4 @@
-/* Declares and checks what the worker needs of a vhost: exchanges, queues, bindings, dead-letter
- * queues and the delay ladder; and asks for the depths of the queues. */
+/* Keeps what the worker needs of a vhost in place, and asks for the depths of the queues. */
 #ifndef LEVERET_BROKER_TOPOLOGY_H
 #define LEVERET_BROKER_TOPOLOGY_H
 

@@ -119,8 +119,9 @@ static enum leveret_code parse(struct lvt_bytes text, struct lvt_amqp_url *url,
     if (memchr(text.data, '?', text.len) || memchr(text.data, '#', text.len) ||
         (rest.len > 0 && memchr(rest.data, '/', rest.len))) {
         return leveret_fail(err, LEVERET_CONFIG,
-                            WANTED ", without parameters; write / as %%2F, ? as %%3F and # as %%23 "
-                                   "inside a part");
+                            WANTED
+                            ", without parameters; write / as %%2F, ? as %%3F and # as %%23 "
+                            "inside a part");
     }
     struct lvt_bytes user = LVT_LITERAL("guest"), password = LVT_LITERAL("guest");
     struct lvt_bytes host = authority;

@@ -349,7 +349,18 @@ void lvt_cache_close(struct lvt_cache *cache, void (*closed)(void *ctx), void *c
 void lvt_cache_free(struct lvt_cache *cache) {
     if (!cache)
         return;
+    struct lvt_call *call;
+    while ((call = cache->unsent.first)) { /* asked for after the close */
+        take(&cache->unsent, call);
+        free(call);
+    }
     lvt_redis_url_free(&cache->url);
     free(cache->address);
     free(cache);
+}
+
+const char *lvt_cache_library(void) {
+    static char text[64];
+    snprintf(text, sizeof text, "hiredis %d.%d.%d", HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
+    return text;
 }

@@ -48,8 +48,11 @@ struct lvt_cache_port lvt_cache_port(struct lvt_cache *cache);
 void lvt_cache_status(const struct lvt_cache *cache, struct lvt_cache_status *ret_status);
 
 /* Answers all that is out with an outage, and calls closed (from the loop, or at once when it was
- * never started); then the cache may be freed. */
+ * never started); then the cache may be freed. What is asked for after that is never answered. */
 void lvt_cache_close(struct lvt_cache *cache, void (*closed)(void *ctx), void *ctx);
 void lvt_cache_free(struct lvt_cache *cache);
+
+/* Its client library and version, such as "hiredis 0.14.1". Static storage. */
+const char *lvt_cache_library(void);
 
 #endif

@@ -50,10 +50,7 @@ static void waiters_answer(struct lvt_cache *cache, struct waiter *waiter, enum 
 /* ---- the passes, by pattern ---- */
 
 static struct lvt_pass **bucket_of(struct lvt_cache *cache, struct lvt_bytes pattern) {
-    uint32_t h = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < pattern.len; i++)
-        h = (h ^ (unsigned char)pattern.data[i]) * 16777619u;
-    return &cache->passes[h % LVT_PASS_BUCKETS];
+    return &cache->passes[lvt_bytes_hash(pattern) % LVT_PASS_BUCKETS];
 }
 
 static struct lvt_pass *pass_find(struct lvt_cache *cache, struct lvt_bytes pattern) {

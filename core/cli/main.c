@@ -16,15 +16,17 @@ static const struct {
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
 
 static void print_help(void) {
-    puts("leveret: an event worker for RabbitMQ, PostgreSQL and Redis\n"
-         "\n"
-         "usage: leveret COMMAND [OPTIONS]\n");
+    puts(
+        "leveret: an event worker for RabbitMQ, PostgreSQL and Redis\n"
+        "\n"
+        "usage: leveret COMMAND [OPTIONS]\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-    puts("\n"
-         "leveret COMMAND --help tells more of one. The configuration is leveret.lua, or the file\n"
-         "after -c; RABBITMQ_URL, DATABASE_URL, REDIS_URL and LEVERET_* win over it.\n"
-         "Exit codes: 0 done, 64 usage, 69 a service is unavailable, 78 configuration.");
+    puts(
+        "\n"
+        "leveret COMMAND --help tells more of one. The configuration is leveret.lua, or the file\n"
+        "after -c; RABBITMQ_URL, DATABASE_URL, REDIS_URL and LEVERET_* win over it.\n"
+        "Exit codes: 0 done, 64 usage, 69 a service is unavailable, 78 configuration.");
 }
 
 int main(int argc, char **argv) {

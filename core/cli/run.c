@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cli/program.h"
@@ -14,8 +15,10 @@ static const char help[] =
     "hand within shutdown_timeout_ms, and ends. A second signal ends it at once.\n"
     "\n"
     "  -c, --config FILE  the configuration (default: leveret.lua, where there is one)\n"
-    "  --embedded         broker, ledger and cache inside the process: reads one event a line from\n"
-    "                     standard input, such as {\"event\": \"ticket.created\", \"payload\": {}},\n"
+    "  --embedded         broker, ledger and cache inside the process: reads one event a line "
+    "from\n"
+    "                     standard input, such as {\"event\": \"ticket.created\", \"payload\": "
+    "{}},\n"
     "                     prints what became of each, and ends when all are settled\n"
     "  --help-config      describe every key of the configuration and of a handler's file\n";
 
@@ -41,6 +44,15 @@ static void catch_signals(void) {
         sigaction(caught[i], &action, NULL);
 }
 
+/* A thousand handlers that wait for HTTP hold a thousand sockets, and the usual limit is 1,024. */
+static void raise_file_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int help_config(void) {
     struct lvt_buffer out;
     lvt_buffer_init(&out, 1 << 20);
@@ -59,8 +71,8 @@ static void log_handlers(const struct lvt_program *program) {
     for (size_t i = 0; i < program->routes.handler_count; i++) {
         const struct lvt_handler *handler = program->routes.handlers[i];
         LVT_LOG(&program->log, LVT_INFO, "handler loaded", LVT_STRING("handler", handler->name),
-                LVT_STRING("queue", handler->queue->name),
-                LVT_STRING("version", handler->version), LVT_STRING("file", handler->path));
+                LVT_STRING("queue", handler->queue->name), LVT_STRING("version", handler->version),
+                LVT_STRING("file", handler->path));
     }
 }
 
@@ -96,12 +108,13 @@ int lvt_command_run(int argc, char **argv) {
         program.log_fd = STDOUT_FILENO; /* what became of each event is the command's output */
     signal(SIGPIPE, SIG_IGN);           /* hiredis and TLS write without MSG_NOSIGNAL */
 
+    raise_file_limit();
     enum leveret_code code = lvt_program_configure(&program, config_path, &err);
     if (code == LEVERET_OK)
         code = lvt_program_load_handlers(&program, &err);
     if (code == LEVERET_OK && set[FLAG_EMBEDDED]) {
-        const struct lvt_embedded_options options = {&program.config, &program.routes,
-                                                     &program.log, STDIN_FILENO};
+        const struct lvt_embedded_options options = {&program.config, &program.routes, &program.log,
+                                                     STDIN_FILENO};
         code = lvt_embedded_run(&options, &err);
     } else if (code == LEVERET_OK) {
         code = run_lane(&program, &err);

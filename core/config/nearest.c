@@ -10,12 +10,18 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* How many letters to change, add, leave out, or swap with the next make `a` of `b`. */
+#define PREFIX_LEN_MIN 4
+
+/* How many letters to change, add, leave out, or swap with the next make `a` of `b`. A whole ending
+ * that is missing ("timeout" for "timeout_ms") counts as one. */
 static size_t distance(const char *a, const char *b) {
     size_t rows[3][NAME_MAX_LEN + 1];
     size_t a_len = strlen(a), b_len = strlen(b);
     if (a_len > NAME_MAX_LEN || b_len > NAME_MAX_LEN) {
         return NAME_MAX_LEN;
+    }
+    if (a_len >= PREFIX_LEN_MIN && a_len < b_len && memcmp(a, b, a_len) == 0) {
+        return 1;
     }
     for (size_t j = 0; j <= b_len; j++) {
         rows[0][j] = j;
@@ -41,14 +47,16 @@ static const char *last_word(const char *path) {
 const struct lvt_key *lvt_keys_nearest(const struct lvt_key *keys, size_t key_count,
                                        const char *path) {
     const struct lvt_key *nearest = NULL;
-    size_t nearest_distance = least(strlen(path) / 3 + 1, 4) + 1; /* further is no likeness */
+    size_t best = least(strlen(path) / 3 + 1, 4) + 1; /* further is no likeness */
+    size_t best_whole = 0;
     for (size_t i = 0; i < key_count; i++) {
         /* The right word in the wrong table, or in none, is a good guess, but not the best. */
         size_t whole = distance(path, keys[i].name);
         size_t word = distance(last_word(path), last_word(keys[i].name)) + 1;
         size_t far = least(whole, word);
-        if (far < nearest_distance) {
-            nearest_distance = far;
+        if (far < best || (nearest && far == best && whole < best_whole)) {
+            best = far;
+            best_whole = whole;
             nearest = &keys[i];
         }
     }

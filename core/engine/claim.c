@@ -1,11 +1,12 @@
-/* Second step: the right to run an event, so that no two workers run one at a time, and none that is
- * in the ledger runs again. */
+/* Second step: the right to run an event, so that no two workers run one at a time, and none that
+ * is in the ledger runs again. */
 #include <stdlib.h>
 
 #include "engine/state.h"
 #include "event/key.h"
 
-/* The first look after another worker was found to have the event, and the longest wait between two. */
+/* The first look after another worker was found to have the event, and the longest wait between
+ * two. */
 #define BUSY_FIRST_MS 50
 #define BUSY_CAP_MS 1000
 

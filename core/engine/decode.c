@@ -1,4 +1,5 @@
-/* First step: a delivery becomes an event that knows its type, its id, its attempt and its handler. */
+/* First step: a delivery becomes an event that knows its type, its id, its attempt and its handler.
+ */
 #include <stdlib.h>
 
 #include "base/utf8.h"
@@ -17,7 +18,8 @@ static struct lvt_bytes header_text(const struct lvt_headers *headers, const cha
     return header->value.bytes;
 }
 
-/* Runs that were made before this one. Our own header outranks the one of workers written by hand. */
+/* Runs that were made before this one. Our own header outranks the one of workers written by hand.
+ */
 static uint32_t attempts_made(const struct lvt_headers *headers) {
     int64_t made;
     if (!lvt_header_integer(lvt_headers_find(headers, LVT_HEADER_ATTEMPT), &made) &&
@@ -28,7 +30,8 @@ static uint32_t attempts_made(const struct lvt_headers *headers) {
     return made > ATTEMPTS_MAX ? ATTEMPTS_MAX : (uint32_t)made;
 }
 
-/* Where it was first published. Only a message that came back to this queue tells by its headers. */
+/* Where it was first published. Only a message that came back to this queue tells by its headers.
+ */
 static void find_origin(struct lvt_event *event) {
     const struct lvt_delivery *delivery = event->delivery;
     const struct lvt_headers *headers = &delivery->properties.headers;
@@ -76,8 +79,9 @@ static bool is_utf8(struct lvt_bytes text) {
 
 static enum leveret_code check_id(struct lvt_bytes id, struct leveret_error *err) {
     if (id.len > ID_MAX_BYTES)
-        return leveret_fail(err, LEVERET_MALFORMED, "the event's id is %zu bytes long, the most is %d",
-                            id.len, ID_MAX_BYTES);
+        return leveret_fail(err, LEVERET_MALFORMED,
+                            "the event's id is %zu bytes long, the most is %d", id.len,
+                            ID_MAX_BYTES);
     if (id.len > 0 && (memchr(id.data, 0, id.len) || !is_utf8(id)))
         return leveret_fail(err, LEVERET_MALFORMED,
                             "the event's id is not UTF-8 text without NUL bytes");
@@ -94,8 +98,7 @@ static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event 
     if (lvt_headers_depth(&delivery->properties.headers, LVT_NESTING_MAX + 1) > LVT_NESTING_MAX)
         return leveret_fail(err, LEVERET_MALFORMED, "the headers are nested deeper than %d levels",
                             LVT_NESTING_MAX);
-    enum leveret_code code =
-        lvt_envelope_read(delivery, delivery->queue->envelope, &envelope, err);
+    enum leveret_code code = lvt_envelope_read(delivery, delivery->queue->envelope, &envelope, err);
     if (code != LEVERET_OK)
         return code;
     event->type = envelope.type;
@@ -103,7 +106,8 @@ static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event 
     event->payload = envelope.payload;
     event->handler = lvt_routes_match(delivery->queue, envelope.type);
     if (!event->handler)
-        return leveret_fail(err, LEVERET_MALFORMED, "no handler of queue %s takes the event type %.*s",
+        return leveret_fail(err, LEVERET_MALFORMED,
+                            "no handler of queue %s takes the event type %.*s",
                             delivery->queue->name, (int)envelope.type.len, envelope.type.data);
     if (!find_id(event, &envelope))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");

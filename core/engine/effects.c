@@ -1,5 +1,5 @@
-/* What handlers ask for on their way: the bookkeeping between a run, which may end at any moment, and
- * the ports, which answer when they can. */
+/* What handlers ask for on their way: the bookkeeping between a run, which may end at any moment,
+ * and the ports, which answer when they can. */
 #include "engine/effects.h"
 
 #include <stdlib.h>
@@ -10,8 +10,8 @@
 
 enum effect_kind { EFFECT_SQL, EFFECT_REDIS, EFFECT_INVALIDATE, EFFECT_HTTP, EFFECT_SLEEP };
 
-/* One call that has not been answered. On its run's list, or among the engine's orphans once the run
- * has ended. */
+/* One call that has not been answered. On its run's list, or among the engine's orphans once the
+ * run has ended. */
 struct lvt_effect {
     struct lvt_effect *prev, *next;
     struct lvt_effect *waiting_next; /* SQL: for a free connection */
@@ -27,9 +27,10 @@ struct lvt_effect {
         void (*sleep)(void *ctx);
     } done;
     void *ctx;
-    struct lvt_timer timer;   /* SLEEP */
-    struct lvt_sql sql; /* SQL: its texts follow this struct */
-    /* patterns to invalidate; within a transaction the effect is SQL, and they follow this struct */
+    struct lvt_timer timer; /* SLEEP */
+    struct lvt_sql sql;     /* SQL: its texts follow this struct */
+    /* patterns to invalidate; within a transaction the effect is SQL, and they follow this struct
+     */
     const struct lvt_bytes *patterns;
     size_t asked, answered;
     int64_t removed;
@@ -414,8 +415,7 @@ void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request
 }
 
 static void slept(struct lvt_timer *timer) {
-    struct lvt_effect *effect =
-        LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
+    struct lvt_effect *effect = LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
     void (*done)(void *ctx) = effect->done.sleep;
     void *done_ctx = effect->ctx;
     free_effect(effect);
@@ -481,7 +481,8 @@ static void invalidated(void *ctx, enum lvt_answer answer, int64_t removed, cons
     struct lvt_engine *engine = done->engine;
     struct lvt_invalidation **at = &engine->invalidating;
     (void)removed;
-    /* An error comes again with each try: only an outage is worth another, by the ledger's sweep. */
+    /* An error comes again with each try: only an outage is worth another, by the ledger's sweep.
+     */
     if (answer == LVT_ANSWER_ERROR)
         LVT_LOG(engine->options.log, LVT_ERROR, "a cache pattern could not be invalidated",
                 LVT_TEXT("pattern", lvt_bytes(done->pattern, done->len)),

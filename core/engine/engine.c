@@ -170,6 +170,11 @@ void lvt_engine_abandon(struct lvt_engine *engine) {
 void lvt_engine_free(struct lvt_engine *engine) {
     if (!engine)
         return;
+    while (engine->arrived) {
+        struct lvt_delivery *next = engine->arrived->next;
+        lvt_delivery_free(engine->arrived);
+        engine->arrived = next;
+    }
     while (engine->all)
         lvt_event_forget(engine, engine->all);
     lvt_effects_free(engine);

@@ -12,15 +12,15 @@
 enum lvt_event_stage {
     LVT_STAGE_DECODED, /* not claimed yet */
     LVT_STAGE_CLAIMING,
-    LVT_STAGE_READY,   /* may run, when its turn comes */
+    LVT_STAGE_READY, /* may run, when its turn comes */
     LVT_STAGE_RUNNING,
     LVT_STAGE_WAITING, /* for another worker, or for a service that is away */
     LVT_STAGE_SETTLING,
 };
 
 struct lvt_event {
-    struct lvt_event *next;          /* of the one list that it is on */
-    struct lvt_event *in_hand_next;  /* of its bucket */
+    struct lvt_event *next;         /* of the one list that it is on */
+    struct lvt_event *in_hand_next; /* of its bucket */
     struct lvt_event *all_prev, *all_next;
     struct lvt_engine *engine;
     struct lvt_delivery *delivery; /* its arena holds this struct and its texts */
@@ -29,9 +29,9 @@ struct lvt_event {
     enum lvt_event_stage stage;
 
     /* what a handler sees */
-    struct lvt_bytes type, id; /* id is empty when the event has none */
-    struct lvt_bytes time;     /* as the envelope spells it */
-    struct lvt_bytes payload;  /* JSON, a slice of the body */
+    struct lvt_bytes type, id;              /* id is empty when the event has none */
+    struct lvt_bytes time;                  /* as the envelope spells it */
+    struct lvt_bytes payload;               /* JSON, a slice of the body */
     struct lvt_bytes exchange, routing_key; /* as first published */
     uint32_t attempt;                       /* starts at 1 */
 

@@ -107,8 +107,7 @@ enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_m
     struct lvt_delivery *delivery = event->delivery;
     const struct lvt_headers *headers = &delivery->properties.headers;
     struct lvt_headers out = {0};
-    out.items = lvt_arena_alloc(&delivery->arena,
-                                (headers->count + ADDED_MAX) * sizeof *out.items);
+    out.items = lvt_arena_alloc(&delivery->arena, (headers->count + ADDED_MAX) * sizeof *out.items);
     if (!out.items)
         return LEVERET_NO_MEMORY;
     for (size_t i = 0; i < headers->count; i++) {

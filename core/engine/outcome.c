@@ -60,8 +60,10 @@ void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     enum lvt_level level = describe(event, text, sizeof text);
     if (level < log->level)
         return;
-    fields[count++] = LVT_TEXT("event", event->type);
-    fields[count++] = LVT_TEXT("id", event->id);
+    if (event->type.len > 0)
+        fields[count++] = LVT_TEXT("event", event->type);
+    if (event->id.len > 0)
+        fields[count++] = LVT_TEXT("id", event->id);
     fields[count++] = LVT_INTEGER("duration_ms", (int64_t)event->duration_ms);
     fields[count++] = LVT_INTEGER("attempt", event->attempt);
     fields[count++] = LVT_STRING("queue", event->delivery->queue->name);

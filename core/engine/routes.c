@@ -158,15 +158,15 @@ static struct lvt_queue *new_queue(const struct lvt_handler *handler) {
 
 static enum leveret_code disagree(const struct lvt_handler *a, const struct lvt_handler *b,
                                   const char *option, struct leveret_error *err) {
-    return leveret_fail(err, LEVERET_CONFIG,
-                        "handlers %s and %s share queue %s but differ in %s: give both the same, or "
-                        "each a queue of its own",
-                        a->name, b->name, a->queue->name, option);
+    return leveret_fail(
+        err, LEVERET_CONFIG,
+        "handlers %s and %s share queue %s but differ in %s: give both the same, or "
+        "each a queue of its own",
+        a->name, b->name, a->queue->name, option);
 }
 
 static enum leveret_code check_queue(const struct lvt_queue *queue,
-                                     const struct lvt_handler *handler,
-                                     struct leveret_error *err) {
+                                     const struct lvt_handler *handler, struct leveret_error *err) {
     const struct lvt_handler_options *options = &handler->options;
     const struct lvt_handler *first = queue->handlers[0];
     if (queue->type != options->queue_type)
@@ -195,10 +195,11 @@ static enum leveret_code check_events(const struct lvt_queue *queue,
             const char *a = theirs->items[j / ours->count];
             const char *b = ours->items[j % ours->count];
             if (specificity(a) == specificity(b) && overlap(lvt_bytes_of(a), lvt_bytes_of(b)))
-                return leveret_fail(err, LEVERET_CONFIG,
-                                    "handlers %s (%s) and %s (%s) both take the same events of queue "
-                                    "%s: change the events of one, or give it a queue of its own",
-                                    queue->handlers[i]->name, a, handler->name, b, queue->name);
+                return leveret_fail(
+                    err, LEVERET_CONFIG,
+                    "handlers %s (%s) and %s (%s) both take the same events of queue "
+                    "%s: change the events of one, or give it a queue of its own",
+                    queue->handlers[i]->name, a, handler->name, b, queue->name);
         }
     }
     return LEVERET_OK;

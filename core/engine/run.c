@@ -36,8 +36,7 @@ void lvt_handlers_wake(struct lvt_engine *engine) {
 }
 
 static void rate_due(struct lvt_timer *timer) {
-    struct lvt_handler *handler =
-        LVT_CONTAINER_OF(timer, struct lvt_handler, rate_timer);
+    struct lvt_handler *handler = LVT_CONTAINER_OF(timer, struct lvt_handler, rate_timer);
     make_startable(handler->engine, handler);
 }
 
@@ -193,6 +192,7 @@ void lvt_run_log(struct lvt_run *run, enum lvt_level level, const char *text,
     for (size_t i = 0; i < field_count && count < LOG_FIELDS_MAX; i++)
         all[count++] = fields[i];
     all[count++] = LVT_TEXT("event", run->event->type);
-    all[count++] = LVT_TEXT("id", run->event->id);
+    if (run->event->id.len > 0)
+        all[count++] = LVT_TEXT("id", run->event->id);
     lvt_log(log, level, text, all, count);
 }

@@ -83,16 +83,15 @@ static void dead_letter(struct lvt_engine *engine, struct lvt_event *event) {
     const struct lvt_destination destination = {
         .kind = LVT_TO_QUEUE, .name = lvt_bytes_of(event->delivery->queue->dead_letter)};
     event->dead = true;
-    build_and_publish(engine, event, destination,
-                      event->run ? event->attempt : event->attempt - 1, true);
+    build_and_publish(engine, event, destination, event->run ? event->attempt : event->attempt - 1,
+                      true);
 }
 
 static void send_back(struct lvt_engine *engine, struct lvt_event *event, uint64_t delay_ms,
                       uint32_t attempts_made, bool failed) {
-    const struct lvt_destination destination = {
-        .kind = LVT_TO_DELAY,
-        .name = lvt_bytes_of(event->delivery->queue->name),
-        .delay_ms = delay_ms};
+    const struct lvt_destination destination = {.kind = LVT_TO_DELAY,
+                                                .name = lvt_bytes_of(event->delivery->queue->name),
+                                                .delay_ms = delay_ms};
     event->delay_ms = delay_ms;
     build_and_publish(engine, event, destination, attempts_made, failed);
 }
@@ -115,8 +114,8 @@ static void settle_failure(struct lvt_engine *engine, struct lvt_event *event) {
     }
     uint64_t delay_ms = (uint64_t)verdict->after_ms;
     if (verdict->after_ms < 0)
-        delay_ms = lvt_retry_delay(policy, event->attempt - 1,
-                                   engine->clock.random(engine->clock.self));
+        delay_ms =
+            lvt_retry_delay(policy, event->attempt - 1, engine->clock.random(engine->clock.self));
     send_back(engine, event, delay_ms, event->attempt, true);
 }
 
@@ -131,9 +130,8 @@ static void settle(struct lvt_engine *engine, struct lvt_event *event);
 static void committed(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
     struct lvt_event *event = ctx;
     struct lvt_engine *engine = event->engine;
-    struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,
-                                  .reason = LVT_LITERAL("PostgreSQL is away"),
-                                  .after_ms = -1};
+    struct lvt_verdict verdict = {
+        .kind = LVT_VERDICT_OUTAGE, .reason = LVT_LITERAL("PostgreSQL is away"), .after_ms = -1};
     lvt_effects_tx_ended(engine, event->run);
     if (result == LVT_TX_OK || result == LVT_TX_DUPLICATE)
         event->claimed = false;

@@ -34,13 +34,6 @@ void lvt_stats_free(struct lvt_stats *stats) {
     free(stats);
 }
 
-static uint32_t hash(struct lvt_bytes type) {
-    uint32_t h = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < type.len; i++)
-        h = (h ^ (unsigned char)type.data[i]) * 16777619u;
-    return h;
-}
-
 static void append(struct lvt_stats *stats, struct lvt_event_stats *event) {
     *stats->last = event;
     stats->last = &event->next;
@@ -57,7 +50,7 @@ static struct lvt_event_stats *other(struct lvt_stats *stats) {
 struct lvt_event_stats *lvt_stats_event(struct lvt_stats *stats, struct lvt_bytes type) {
     if (type.len == 0 || type.len > LVT_STATS_TYPE_BYTES_MAX || lvt_bytes_is(type, "other"))
         return other(stats);
-    struct lvt_event_stats **bucket = &stats->table[hash(type) % LVT_STATS_BUCKETS];
+    struct lvt_event_stats **bucket = &stats->table[lvt_bytes_hash(type) % LVT_STATS_BUCKETS];
     for (struct lvt_event_stats *event = *bucket; event; event = event->hash_next)
         if (lvt_bytes_equal(event->type, type))
             return event;

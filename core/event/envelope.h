@@ -27,9 +27,9 @@ struct lvt_envelope {
     int64_t max_attempts, delay_s, priority; /* -1 when not given */
 };
 
-/* Validates the whole body (JSON, UTF-8, nesting) and reads the envelope. Texts are slices of the
- * body or live in the delivery's arena. LEVERET_MALFORMED with a text for a person: what is wrong
- * and where. */
+/* Validates the whole body (JSON, UTF-8, nesting) and reads the envelope; of a member that is there
+ * several times the first one counts. Texts are slices of the body or live in the delivery's arena.
+ * LEVERET_MALFORMED with a text for a person: what is wrong and where. */
 enum leveret_code lvt_envelope_read(struct lvt_delivery *delivery, enum lvt_envelope_kind kind,
                                     struct lvt_envelope *ret_envelope,
                                     struct leveret_error *err) LVT_MUST_CHECK;

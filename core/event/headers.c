@@ -31,6 +31,8 @@ static bool parse_integer(struct lvt_bytes text, int64_t *ret_value) {
 }
 
 bool lvt_header_integer(const struct lvt_header *header, int64_t *ret_value) {
+    if (!header)
+        return false;
     switch (header->kind) {
     case LVT_HEADER_INT8:
     case LVT_HEADER_INT16:

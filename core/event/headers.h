@@ -85,8 +85,8 @@ struct lvt_properties {
 
 /* NULL when there is none of that name. The first of several wins. */
 const struct lvt_header *lvt_headers_find(const struct lvt_headers *headers, const char *name);
-/* Any integer kind, or a string of decimal digits; false when it is none of these or out of range.
- */
+/* Any integer kind, or a string of decimal digits; false when it is none of these, out of range, or
+ * NULL. */
 bool lvt_header_integer(const struct lvt_header *header, int64_t *ret_value);
 /* The deepest nesting of tables and arrays: 0 for a flat table. Stops counting past `limit`. */
 size_t lvt_headers_depth(const struct lvt_headers *headers, size_t limit);

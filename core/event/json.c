@@ -17,24 +17,28 @@ static bool between(char c) {
     return c == ' ' || c == '\n' || c == '\r' || c == '\t' || c == ',' || c == ':';
 }
 
-/* From behind the opening quote of a string to its closing one. */
-static const char *string_end(const char *at, bool *ret_escaped) {
-    bool escaped = false;
-    while (*at != '"') {
-        if (*at == '\\') {
-            escaped = true;
-            at++;
+/* From behind the opening quote of a string to its closing one: the first that an even number of
+ * backslashes stands before. */
+static const char *string_end(const char *at, const char *end) {
+    const char *quote = memchr(at, '"', (size_t)(end - at));
+    for (;;) {
+        const char *before = quote;
+        while (before > at && before[-1] == '\\') {
+            before--;
         }
-        at++;
+        if ((quote - before) % 2 == 0) {
+            return quote;
+        }
+        at = quote + 1;
+        quote = memchr(at, '"', (size_t)(end - at));
     }
-    *ret_escaped = escaped;
-    return at;
 }
 
 static enum lvt_json_token read_string(struct lvt_json_reader *reader) {
     const char *begin = reader->at + 1;
-    const char *end = string_end(begin, &reader->escaped);
+    const char *end = string_end(begin, reader->end);
     reader->raw = lvt_bytes(begin, (size_t)(end - begin));
+    reader->escaped = memchr(begin, '\\', reader->raw.len) != NULL;
     reader->at = end + 1;
     const char *after = reader->at;
     while (after < reader->end && between(*after)) {
@@ -104,8 +108,7 @@ struct lvt_bytes lvt_json_skip(struct lvt_json_reader *reader, enum lvt_json_tok
     while (depth > 0) {
         char c = *reader->at++;
         if (c == '"') {
-            bool escaped;
-            reader->at = string_end(reader->at, &escaped) + 1;
+            reader->at = string_end(reader->at, reader->end) + 1;
         } else if (c == '{' || c == '[') {
             depth++;
         } else if (c == '}' || c == ']') {

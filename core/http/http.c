@@ -337,7 +337,16 @@ void lvt_http_close(struct lvt_http *http, void (*closed)(void *ctx), void *ctx)
 void lvt_http_free(struct lvt_http *http) {
     if (!http)
         return;
+    struct lvt_transfer *transfer;
+    while ((transfer = http->refused)) { /* asked for after the close */
+        http->refused = transfer->next;
+        lvt_transfer_free(transfer);
+    }
     free(http->watches);
     free(http);
     curl_global_cleanup();
+}
+
+const char *lvt_http_library(void) {
+    return curl_version();
 }

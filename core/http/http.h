@@ -40,8 +40,12 @@ enum leveret_code lvt_http_new(const struct lvt_http_options *options, struct lv
 struct lvt_http_port lvt_http_port(struct lvt_http *http);
 
 /* Aborts all requests: each is answered with an error. Calls closed from the loop (at once when
- * http is NULL); then http may be freed. */
+ * http is NULL); then http may be freed. What is asked for after that is never
+ * answered. */
 void lvt_http_close(struct lvt_http *http, void (*closed)(void *ctx), void *ctx);
 void lvt_http_free(struct lvt_http *http);
+
+/* Its client library and version, such as "libcurl/7.88.1". Static storage. */
+const char *lvt_http_library(void);
 
 #endif

@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 
-#include "base/container.h"
 #include "engine/engine.h"
 #include "http/http.h"
 #include "lane/loop.h"
@@ -27,36 +26,53 @@ struct embedded {
     char chunk[READ_BYTES];
     struct lvt_buffer line; /* begun, and not ended yet */
     bool reading, input_over, closing;
-    enum leveret_code failure;
+    struct leveret_error failure; /* code 0: none */
 };
 
-/* The queue that is bound to the event's type; else the first one, whose way to the dead letters
- * tells what is wrong with the event. */
-static void publish_line(struct embedded *embedded, struct lvt_bytes line) {
+/* Each exchange that a queue is bound to gets the event once, as if it had been published there. */
+static enum leveret_code publish_to_exchanges(struct embedded *embedded, struct lvt_bytes type,
+                                              struct lvt_bytes line, size_t *ret_taken) {
+    const struct lvt_routes *routes = embedded->options->routes;
+    const struct lvt_properties properties = {0};
+    enum leveret_code code = LEVERET_OK;
+    for (size_t i = 0; i < routes->queue_count && code == LEVERET_OK; i++) {
+        const char *exchange = routes->queues[i]->exchange;
+        bool done = false;
+        for (size_t j = 0; j < i; j++)
+            done |= strcmp(routes->queues[j]->exchange, exchange) == 0;
+        size_t taken = 0;
+        if (!done)
+            code = lvt_memory_broker_publish(embedded->broker, lvt_bytes_of(exchange), type,
+                                             &properties, line, &taken);
+        *ret_taken += taken;
+    }
+    return code;
+}
+
+/* To the queues that are bound to the event's type; else to the first one, whose way to the dead
+ * letters tells what is wrong with the event. */
+static enum leveret_code publish_line(struct embedded *embedded, struct lvt_bytes line,
+                                      struct leveret_error *err) {
     const struct lvt_routes *routes = embedded->options->routes;
     const struct lvt_properties properties = {0};
     struct lvt_envelope envelope;
-    struct leveret_error err;
-    size_t queues = 0;
+    struct leveret_error malformed;
+    size_t taken = 0;
     struct lvt_delivery *probe = lvt_delivery_new(line.len);
-    if (!probe) {
-        embedded->failure = LEVERET_NO_MEMORY;
-        return;
-    }
+    if (!probe)
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for an event");
     probe->body = line;
     enum leveret_code code = LEVERET_OK;
-    if (lvt_envelope_read(probe, LVT_ENVELOPE_AUTO, &envelope, &err) == LEVERET_OK)
-        for (size_t i = 0; i < routes->queue_count && code == LEVERET_OK && queues == 0; i++)
-            code = lvt_memory_broker_publish(embedded->broker,
-                                             lvt_bytes_of(routes->queues[i]->exchange),
-                                             envelope.type, &properties, line, &queues);
-    if (queues == 0 && code == LEVERET_OK)
+    if (lvt_envelope_read(probe, LVT_ENVELOPE_AUTO, &envelope, &malformed) == LEVERET_OK)
+        code = publish_to_exchanges(embedded, envelope.type, line, &taken);
+    lvt_delivery_free(probe);
+    if (taken == 0 && code == LEVERET_OK)
         code = lvt_memory_broker_publish(embedded->broker, lvt_bytes("", 0),
                                          lvt_bytes_of(routes->queues[0]->name), &properties, line,
-                                         &queues);
-    lvt_delivery_free(probe);
+                                         &taken);
     if (code != LEVERET_OK)
-        embedded->failure = code;
+        return leveret_fail(err, code, "an event could not be kept: %s", leveret_code_text(code));
+    return LEVERET_OK;
 }
 
 static void end_line(struct embedded *embedded) {
@@ -65,8 +81,8 @@ static void end_line(struct embedded *embedded) {
         lvt_logf(embedded->options->log, LVT_ERROR,
                  "a line of over %zu bytes was passed over: max_body_bytes is %llu", line->max,
                  (unsigned long long)embedded->options->config->max_body_bytes);
-    else if (line->len > 0)
-        publish_line(embedded, lvt_bytes(line->data, line->len));
+    else if (line->len > 0 && embedded->failure.code == LEVERET_OK)
+        (void)publish_line(embedded, lvt_bytes(line->data, line->len), &embedded->failure);
     lvt_buffer_clear(line);
 }
 
@@ -132,7 +148,7 @@ static bool pump(void *ctx) {
         lvt_memory_broker_count(embedded->broker) < BACKLOG_MAX)
         read_more(embedded);
     bool idle = embedded->input_over && !more && lvt_memory_broker_idle(embedded->broker);
-    if (idle || embedded->failure != LEVERET_OK)
+    if (idle || embedded->failure.code != LEVERET_OK)
         close_all(embedded);
     return more;
 }
@@ -154,8 +170,8 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
     const struct lvt_http_options http = {.loop = &embedded->loop.uv};
     code = lvt_memory_broker_new(&broker, &embedded->broker, err);
     if (code == LEVERET_OK)
-        code = lvt_memory_ledger_new(lvt_engine_ledger_sink(embedded->engine), &embedded->ledger,
-                                     err);
+        code =
+            lvt_memory_ledger_new(lvt_engine_ledger_sink(embedded->engine), &embedded->ledger, err);
     if (code == LEVERET_OK)
         code = lvt_memory_cache_new(&embedded->cache, err);
     if (code == LEVERET_OK)
@@ -164,5 +180,44 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
         lvt_engine_attach(embedded->engine, lvt_memory_broker_port(embedded->broker),
                           lvt_memory_ledger_port(embedded->ledger),
                           lvt_memory_cache_port(embedded->cache), lvt_http_port(embedded->http));
+    return code;
+}
+
+static void free_all(struct embedded *embedded) {
+    lvt_engine_free(embedded->engine);
+    lvt_memory_broker_free(embedded->broker);
+    lvt_memory_ledger_free(embedded->ledger);
+    lvt_memory_cache_free(embedded->cache);
+    lvt_http_free(embedded->http);
+    lvt_stats_free(embedded->stats);
+    lvt_loop_free(&embedded->loop);
+    lvt_buffer_free(&embedded->line);
+    free(embedded);
+}
+
+enum leveret_code lvt_embedded_run(const struct lvt_embedded_options *options,
+                                   struct leveret_error *err) {
+    struct embedded *embedded = calloc(1, sizeof *embedded);
+    if (!embedded)
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    embedded->options = options;
+    /* A body that is over the limit by a little still goes its way to the dead letters. */
+    lvt_buffer_init(&embedded->line, 2 * (size_t)options->config->max_body_bytes);
+    enum leveret_code code = lvt_loop_init(&embedded->loop, pump, embedded, err);
+    if (code != LEVERET_OK) {
+        free(embedded);
+        return code;
+    }
+    embedded->stats = lvt_stats_new(embedded->loop.clock.now_ms(embedded->loop.clock.self));
+    code = embedded->stats ? make_ports(embedded, err)
+                           : leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    if (code == LEVERET_OK) {
+        lvt_loop_run(&embedded->loop);
+        if (embedded->failure.code != LEVERET_OK) {
+            code = embedded->failure.code;
+            leveret_fail(err, code, "%s", embedded->failure.text);
+        }
+    }
+    free_all(embedded);
     return code;
 }

@@ -1,4 +1,5 @@
-/* `leveret run --embedded`: broker, ledger and cache inside the process, events from a descriptor. */
+/* `leveret run --embedded`: broker, ledger and cache inside the process, events from a descriptor.
+ */
 #ifndef LEVERET_LANE_EMBEDDED_H
 #define LEVERET_LANE_EMBEDDED_H
 

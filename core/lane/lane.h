@@ -1,4 +1,5 @@
-/* One lane: a loop with the engine on it, and the ports over RabbitMQ, PostgreSQL, Redis and HTTP. */
+/* One lane: a loop with the engine on it, and the ports over RabbitMQ, PostgreSQL, Redis and HTTP.
+ */
 #ifndef LEVERET_LANE_LANE_H
 #define LEVERET_LANE_LANE_H
 

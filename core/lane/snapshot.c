@@ -59,8 +59,7 @@ bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size) {
 
 static bool is_live(struct lvt_lane *lane) {
     uint64_t now_ms = lane->loop.clock.now_ms(lane->loop.clock.self);
-    return lane->stage != LVT_LANE_WORKING ||
-           now_ms - lane->consuming_at_ms < CONSUMER_GRACE_MS;
+    return lane->stage != LVT_LANE_WORKING || now_ms - lane->consuming_at_ms < CONSUMER_GRACE_MS;
 }
 
 void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot) {
@@ -85,8 +84,8 @@ void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot) {
     size_t count = lvt_lane_queues(lane);
     for (size_t i = 0; i < count; i++) {
         const struct lvt_broker_queue *queue = &lane->queues[i];
-        lane->figures[i] = (struct lvt_queue_figures){queue->name, queue->dead_letter,
-                                                      queue->depth, queue->consumers};
+        lane->figures[i] = (struct lvt_queue_figures){queue->name, queue->dead_letter, queue->depth,
+                                                      queue->consumers};
     }
     ret_snapshot->queues = lane->figures;
     ret_snapshot->queue_count = count;

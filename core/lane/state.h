@@ -30,12 +30,12 @@ struct lvt_lane {
     uv_async_t broker_wake, stop_wake;
     struct lvt_timer counters, watch, deadline;
     enum lvt_lane_stage stage;
-    bool everything_ready;      /* has been logged */
-    uint64_t consuming_at_ms;   /* last seen with a live consumer */
+    bool everything_ready;           /* has been logged */
+    uint64_t consuming_at_ms;        /* last seen with a live consumer */
     struct lvt_broker_queue *queues; /* as they were when last asked for */
     struct lvt_queue_figures *figures;
-    size_t queue_size;               /* room in both */
-    unsigned open_ports;             /* that have not said that they are closed */
+    size_t queue_size;            /* room in both */
+    unsigned open_ports;          /* that have not said that they are closed */
     struct leveret_error failure; /* code 0: none */
 };
 

@@ -140,3 +140,9 @@ void lvt_ledger_free(struct lvt_ledger *ledger) {
     free(ledger->unlocks);
     free(ledger);
 }
+
+const char *lvt_ledger_library(void) {
+    static char text[64];
+    snprintf(text, sizeof text, "libpq %d.%d", PQlibVersion() / 10000, PQlibVersion() % 10000);
+    return text;
+}

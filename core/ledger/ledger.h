@@ -57,4 +57,7 @@ enum leveret_code lvt_ledger_migrate(const char *url,
                                      void (*progress)(void *ctx, const char *line), void *ctx,
                                      struct leveret_error *err) LVT_MUST_CHECK;
 
+/* Its client library and version, such as "libpq 15.18". Static storage. */
+const char *lvt_ledger_library(void);
+
 #endif

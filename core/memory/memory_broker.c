@@ -131,24 +131,16 @@ static bool route_to_bound(struct lvt_memory_broker *broker, struct lvt_memory_m
     return true;
 }
 
-enum leveret_code lvt_memory_broker_publish(struct lvt_memory_broker *broker, const char *exchange,
-                                            const char *routing_key,
+enum leveret_code lvt_memory_broker_publish(struct lvt_memory_broker *broker,
+                                            struct lvt_bytes exchange, struct lvt_bytes routing_key,
                                             const struct lvt_properties *properties,
-                                            struct lvt_bytes body, size_t *ret_queues,
-                                            struct leveret_error *err) {
-    struct lvt_memory_message like = {.exchange = lvt_bytes_of(exchange),
-                                      .routing_key = lvt_bytes_of(routing_key),
-                                      .properties = *properties,
-                                      .body = body};
+                                            struct lvt_bytes body, size_t *ret_queues) {
+    struct lvt_memory_message like = {
+        .exchange = exchange, .routing_key = routing_key, .properties = *properties, .body = body};
     if (broker->message_count >= LVT_MEMORY_MESSAGES_MAX ||
         broker->byte_count >= LVT_MEMORY_BYTES_MAX)
-        return leveret_fail(err, LEVERET_TOO_BIG,
-                            "the embedded broker is full: %zu messages wait; publish more when some "
-                            "are settled",
-                            broker->message_count);
-    if (!route_to_bound(broker, &like, ret_queues))
-        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a message");
-    return LEVERET_OK;
+        return LEVERET_TOO_BIG;
+    return route_to_bound(broker, &like, ret_queues) ? LEVERET_OK : LEVERET_NO_MEMORY;
 }
 
 static void add_dead_letter(struct lvt_memory_broker *broker, struct lvt_message *message) {
@@ -205,8 +197,8 @@ static void send_to_queue(struct lvt_memory_broker *broker, struct lvt_publish *
                           struct lvt_memory_message *like) {
     const struct lvt_destination *destination = &publish->destination;
     struct lvt_memory_queue *queue = find_queue(broker, destination->name);
-    if (!queue && (destination->kind == LVT_TO_DELAY ||
-                   !is_dead_letter_queue(broker, destination->name))) {
+    if (!queue &&
+        (destination->kind == LVT_TO_DELAY || !is_dead_letter_queue(broker, destination->name))) {
         answer(publish, LVT_PUBLISH_RETURNED, "there is no such queue");
         return;
     }
@@ -366,6 +358,10 @@ bool lvt_memory_broker_pending(const struct lvt_memory_broker *broker) {
 
 bool lvt_memory_broker_idle(const struct lvt_memory_broker *broker) {
     return broker->message_count == 0 && !broker->answers && !broker->waiting;
+}
+
+size_t lvt_memory_broker_count(const struct lvt_memory_broker *broker) {
+    return broker->message_count;
 }
 
 /* ---- dead letters ---- */

@@ -7,8 +7,8 @@
 #include "engine/ports.h"
 #include "engine/routes.h"
 
-/* What may wait in queues and delays before lvt_memory_broker_publish says LEVERET_TOO_BIG. What the
- * engine publishes comes on top: one message for each delivery that it has in hand. */
+/* What may wait in queues and delays before lvt_memory_broker_publish says LEVERET_TOO_BIG. What
+ * the engine publishes comes on top: one message for each delivery that it has in hand. */
 #define LVT_MEMORY_MESSAGES_MAX 100000
 #define LVT_MEMORY_BYTES_MAX (256u << 20)
 /* Dead letters that are kept: over either, the oldest goes. */
@@ -37,15 +37,17 @@ void lvt_memory_broker_poll(struct lvt_memory_broker *broker);
 bool lvt_memory_broker_pending(const struct lvt_memory_broker *broker);
 /* Nothing is queued, delayed, delivered and not acked, or published and not answered. */
 bool lvt_memory_broker_idle(const struct lvt_memory_broker *broker);
+/* Messages that are queued, delayed, or delivered and not acked. */
+size_t lvt_memory_broker_count(const struct lvt_memory_broker *broker);
 
 /* A copy goes to every queue that binds the exchange with a fitting pattern; with the exchange "",
  * to the queue that routing_key names. ret_queues is how many took it. LEVERET_TOO_BIG: too much
  * waits already; try again after some of it is settled. */
-enum leveret_code lvt_memory_broker_publish(struct lvt_memory_broker *broker, const char *exchange,
-                                            const char *routing_key,
+enum leveret_code lvt_memory_broker_publish(struct lvt_memory_broker *broker,
+                                            struct lvt_bytes exchange, struct lvt_bytes routing_key,
                                             const struct lvt_properties *properties,
-                                            struct lvt_bytes body, size_t *ret_queues,
-                                            struct leveret_error *err) LVT_MUST_CHECK;
+                                            struct lvt_bytes body,
+                                            size_t *ret_queues) LVT_MUST_CHECK;
 
 /* A message as it stands in a queue. */
 struct lvt_memory_message {
@@ -56,8 +58,8 @@ struct lvt_memory_message {
 
 /* All that were dead-lettered, also those that are not kept any more. */
 uint64_t lvt_memory_broker_dead_count(const struct lvt_memory_broker *broker);
-/* The dead letter after this one, oldest first; the first for NULL; NULL at the end. Valid until the
- * broker is polled or published to. */
+/* The dead letter after this one, oldest first; the first for NULL; NULL at the end. Valid until
+ * the broker is polled or published to. */
 const struct lvt_memory_message *
 lvt_memory_broker_dead_next(const struct lvt_memory_broker *broker,
                             const struct lvt_memory_message *after);

@@ -52,17 +52,16 @@ struct lvt_memory_ledger {
     bool ready_told; /* what the sink knows */
 };
 
-enum leveret_code lvt_memory_ledger_new(const struct lvt_memory_ledger_options *options,
+enum leveret_code lvt_memory_ledger_new(struct lvt_ledger_sink sink,
                                         struct lvt_memory_ledger **ret_ledger,
                                         struct leveret_error *err) {
     struct lvt_memory_ledger *ledger = calloc(1, sizeof *ledger);
     if (!ledger)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the embedded ledger");
-    ledger->sink = options->sink;
+    ledger->sink = sink;
     ledger->steps_last = &ledger->steps;
     ledger->ready = true;
-    lvt_records_init(&ledger->records,
-                     options->max_records ? options->max_records : LVT_MEMORY_RECORDS_MAX);
+    lvt_records_init(&ledger->records, LVT_MEMORY_RECORDS_MAX);
     *ret_ledger = ledger;
     return LEVERET_OK;
 }
@@ -323,8 +322,9 @@ static bool number_cell(void *self, size_t row, size_t column, struct lvt_bytes 
 /* The transaction may be gone when it returns. */
 static void answer_rows(struct lvt_memory_ledger *ledger, const struct step *step) {
     static const struct lvt_sql_error no_sql = {
-        .text = "ctx.db needs PostgreSQL, which `leveret run --embedded` does without: set "
-                "postgres.url and run without --embedded"};
+        .text =
+            "ctx.db needs PostgreSQL, which `leveret run --embedded` does without: set "
+            "postgres.url and run without --embedded"};
     if (!ledger->ready || step->tx->generation != ledger->generation) {
         step->done.rows(step->ctx, LVT_ANSWER_OUTAGE, NULL, NULL);
     } else if (step->kind == STEP_QUERY) {

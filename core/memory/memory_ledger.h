@@ -6,18 +6,13 @@
 #include "base/error.h"
 #include "engine/ports.h"
 
-/* Records that are remembered by default: over it, the oldest goes. */
+/* Records that are remembered: over it, the oldest goes. */
 #define LVT_MEMORY_RECORDS_MAX 1000000
 
 struct lvt_memory_ledger;
 
-struct lvt_memory_ledger_options {
-    uint32_t max_records; /* 0: LVT_MEMORY_RECORDS_MAX */
-    struct lvt_ledger_sink sink;
-};
-
 /* LEVERET_NO_MEMORY is the only error. */
-enum leveret_code lvt_memory_ledger_new(const struct lvt_memory_ledger_options *options,
+enum leveret_code lvt_memory_ledger_new(struct lvt_ledger_sink sink,
                                         struct lvt_memory_ledger **ret_ledger,
                                         struct leveret_error *err) LVT_MUST_CHECK;
 /* Touches no claim: their events may be gone already. Open transactions are rolled back. NULL is

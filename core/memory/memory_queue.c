@@ -127,8 +127,7 @@ static struct lvt_message_list *list_for(const struct lvt_memory_queue *queue,
     return &queue->ready[priority];
 }
 
-void lvt_memory_queue_put(struct lvt_memory_queue *queue, struct lvt_message *message,
-                          bool front) {
+void lvt_memory_queue_put(struct lvt_memory_queue *queue, struct lvt_message *message, bool front) {
     message->queue = queue;
     queue->ready_count++;
     if (front)

@@ -78,9 +78,8 @@ enum leveret_code lvt_handlers_load(const struct lvt_config *config, const struc
         if (stat(path, &info) != 0)
             return leveret_fail(err, LEVERET_CONFIG, "handlers: cannot open %s: %s", path,
                                 strerror(errno));
-        enum leveret_code code = S_ISDIR(info.st_mode)
-                                     ? load_folder(path, config, log, routes, err)
-                                     : load_file(path, config, log, routes, err);
+        enum leveret_code code = S_ISDIR(info.st_mode) ? load_folder(path, config, log, routes, err)
+                                                       : load_file(path, config, log, routes, err);
         if (code != LEVERET_OK)
             return code;
     }

@@ -7,8 +7,9 @@
 #include "engine/routes.h"
 
 /* Loads every handler of every folder (or single file) of config.handlers into the routes, in the
- * order of their names. LEVERET_CONFIG: a folder is missing or holds no handler, a file is wrong, or
- * two handlers want the same events of a queue. On failure the routes hold what was loaded so far. */
+ * order of their names. LEVERET_CONFIG: a folder is missing or holds no handler, a file is wrong,
+ * or two handlers want the same events of a queue. On failure the routes hold what was loaded so
+ * far. */
 enum leveret_code lvt_handlers_load(const struct lvt_config *config, const struct lvt_log *log,
                                     struct lvt_routes *routes,
                                     struct leveret_error *err) LVT_MUST_CHECK;

@@ -10,7 +10,10 @@ import tempfile
 
 import pytest
 import redis as redis_client
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from harness.broker import Broker  # noqa: E402
@@ -67,7 +70,9 @@ def broker(services):
 
 @pytest.fixture(scope="session")
 def redis(services):
-    client = redis_client.Redis.from_url(services.redis_url, decode_responses=True)
+    client = redis_client.Redis.from_url(
+        services.redis_url, decode_responses=True, retry=Retry(ConstantBackoff(0.05), 5),
+        retry_on_error=[redis_client.ConnectionError])
     yield client
     client.close()
 

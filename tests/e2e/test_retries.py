@@ -15,10 +15,12 @@ OWN_HEADERS = {
     "int32": wire("I", "i", -70000), "uint32": wire("i", "I", 4000000000),
     "int64": wire("l", "q", -2**60), "float": wire("f", "f", 1.5), "double": wire("d", "d", 0.1),
     "decimal": wire("D", "BI", 2, 314), "time": wire("T", "Q", 1700000000), "void": wire("V"),
-    "string": wire_string("S", "häß".encode() + b"\xff\x00end"), "bytes": wire_string("x", b"\0\1"),
+    "string": wire_string("S", "häß".encode() + b"\xff\x00end"),
+    "bytes": wire_string("x", b"\0\1"),
     "table": nested(5, "F"), "array": nested(5, "A"), "empty": wire_string("S", b""),
 }
-BODY = b'{ "event":"job.fails" ,\t"payload": {"n":1.0, "n2":12345678901234567890, "u":"\\u00e9"} }\n'
+BODY = (b'{ "event":"job.fails" ,\t'
+        b'"payload": {"n":1.0, "n2":12345678901234567890, "u":"\\u00e9"} }\n')
 FAIL = """
 mark(event, ctx)
 if event.payload.fail or event.type == 'job.fails' then error('boom: ' .. event.type) end

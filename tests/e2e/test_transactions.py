@@ -3,7 +3,9 @@ import pytest
 
 from harness.waiting import wait
 
-INSERT = "ctx.db.exec('insert into runs (event_id, attempt) values ($1, $2)', event.id, event.attempt)"
+INSERT = """
+ctx.db.exec('insert into runs (event_id, attempt) values ($1, $2)', event.id, event.attempt)
+"""
 FAST = {"max": 2, "base_ms": 250}
 
 
@@ -15,27 +17,31 @@ def worker(shared):
         if event.attempt < 3 then error('after the insert') end""", retry=FAST)
     shared.handler("db.bad-value", """
         mark(event, ctx) ctx.db.exec("insert into runs (attempt) values ($1)", 'not a number')""")
-    shared.handler("db.nul", f"""
+    shared.handler("db.nul", """
         mark(event, ctx) ctx.db.exec("insert into runs (note) values ($1)", event.payload.text)""",
                    retry=FAST)
     shared.handler("db.no-table", "mark(event, ctx) ctx.db.query('select * from missing')",
                    retry={"max": 1, "base_ms": 250})
     shared.handler("db.reads", """
-        local rows = ctx.db.query([[select 1 as int, 9007199254740993::bigint as big, 1.5::float8 as
-            float, true as yes, null::text as none, 'text' as text, '{"a": [1, 2.0, {}]}'::jsonb as
-            json, 12345678901234567890.123::numeric as exact from generate_series(1, 2)]])
-        local changed = ctx.db.exec("insert into runs (event_id) select $1 from generate_series(1, 3)",
-                                    event.id)
+        local rows = ctx.db.query([[
+            select 1 as int, 9007199254740993::bigint as big, 1.5::float8 as float, true as yes,
+                null::text as none, 'text' as text, '{"a": [1, 2.0, {}]}'::jsonb as json,
+                12345678901234567890.123::numeric as exact
+            from generate_series(1, 2)]])
+        local changed = ctx.db.exec(
+            "insert into runs (event_id) select $1 from generate_series(1, 3)", event.id)
         local empty = ctx.db.query("select 1 where false")
         mark(event, ctx, {
           rows = #rows, int = rows[1].int, big = rows[1].big, float = rows[1].float,
           yes = rows[1].yes, none = rows[1].none == nil or rows[1].none == ctx.null,
-          text = rows[2].text, changed = changed, empty = #empty, exact = tostring(rows[1].exact) })""")
+          text = rows[2].text, changed = changed, empty = #empty,
+          exact = tostring(rows[1].exact), json = rows[1].json.a[2] })""")
     shared.handler("db.caught", """
         local ok, err = pcall(ctx.db.exec, "insert into runs (number) values (1), (1)")
         mark(event, ctx, {ok = ok, err = tostring(err)})
         error('gives up')""", retry={"max": 0})
-    shared.handler("db.parallel", f"{INSERT} ctx.db.query('select pg_sleep(0.1)') mark(event, ctx)",
+    shared.handler("db.parallel",
+                   INSERT + "ctx.db.query('select pg_sleep(0.1)') mark(event, ctx)",
                    concurrency=20)
     shared.handler("db.invalidates", f"""
         {INSERT}
@@ -112,7 +118,7 @@ def test_what_a_query_returns(shared, worker):
     note = shared.wait_marks(1, id=event)[0]["note"]
     assert note == {"rows": 2, "int": 1, "big": 9007199254740993, "float": 1.5, "yes": True,
                     "none": True, "text": "text", "changed": 3, "empty": 0,
-                    "exact": "12345678901234567890.123"}
+                    "exact": "12345678901234567890.123", "json": 2.0}
 
 
 def test_an_sql_error_can_be_caught(shared, worker):

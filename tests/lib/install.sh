@@ -78,19 +78,25 @@ forbid_main_cluster() {
         echo "create_main_cluster = false" >"$CLUSTER"
 }
 
-# A service that came with our packages shall not start with the next boot either.
+# What will come with the packages and would start with the next boot; erlang-base brings epmd.
+note_new_services() {
+    local package
+    NEW_SERVICES=()
+    for package in rabbitmq-server redis-server; do
+        is_installed $package || NEW_SERVICES+=("$package")
+    done
+    is_installed erlang-base || NEW_SERVICES+=(epmd.socket epmd.service)
+}
+
 disable_new_services() {
-    local package unit
-    for package in "$@"; do
-        case $package in
-            rabbitmq-server) set -- rabbitmq-server.service epmd.socket epmd.service ;;
-            redis-server) set -- redis-server.service ;;
-            *) continue ;;
-        esac
-        for unit in "$@"; do
-            deb-systemd-helper disable "$unit" >/dev/null 2>&1
-        done
-        update-rc.d "$package" disable >/dev/null 2>&1
+    local service
+    for service in "${NEW_SERVICES[@]}"; do
+        if command -v systemctl >/dev/null; then
+            systemctl --quiet disable "$service" >/dev/null 2>&1
+        fi
+        if [ -e "/etc/init.d/$service" ]; then
+            update-rc.d "$service" disable >/dev/null 2>&1
+        fi
     done
 }
 
@@ -103,6 +109,7 @@ install_as_root() {
     trap 'exit 143' TERM
     missing=$(missing_packages) # another run may have installed them while this one waited
     [ -n "$missing" ] || return 0
+    note_new_services
     forbid_starts && forbid_main_cluster || return
     export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
     lvt_note "waiting for apt-get update ..."
@@ -114,8 +121,7 @@ install_as_root() {
         tail -n 30 "$LOG" >&2
         lvt_die $EX_UNAVAILABLE "apt-get could not install: ${missing//$'\n'/ }"
     }
-    # shellcheck disable=SC2086
-    disable_new_services $missing
+    disable_new_services
 }
 
 [ $# -gt 0 ] || lvt_die $EX_USAGE "usage: install.sh build|server|client|test ..."
@@ -126,17 +132,17 @@ fi
 MISSING=$(missing_packages)
 [ -n "$MISSING" ] || exit 0
 
-lvt_step "Installing packages that are missing:" $MISSING
 if [ "$(id -u)" -eq 0 ]; then
+    lvt_step "Installing packages that are missing:" $MISSING
     LOG=$(mktemp) || exit
     install_as_root
     exit
 fi
 SELF=$LVT_LIB/install.sh
-if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
-    sudo -- "$SELF" "$@" && exit 0
+if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }; }; then
+    exec sudo -- "$SELF" "$@"
 fi
-printf 'These packages must be installed by root. Run this as root, then start again:\n\n    %q' "$SELF"
+printf 'Packages are missing: %s\nOnly root can install them. Run this as root, then start again:\n\n    %q' "${MISSING//$'\n'/ }" "$SELF"
 printf ' %q' "$@"
 printf '\n\n'
 exit $EX_UNAVAILABLE

@@ -54,11 +54,19 @@ static void set_flag(void *ctx) {
     *(bool *)ctx = true;
 }
 
+static void never(void *ctx, enum lvt_answer answer, const struct lvt_reply *reply,
+                  const char *error) {
+    (void)ctx, (void)answer, (void)reply, (void)error;
+    fail();
+}
+
 static void stop(struct fixture *f) {
     bool closed = false;
     lvt_cache_close(f->cache, set_flag, &closed);
     while (!closed)
         uv_run(&f->loop, UV_RUN_ONCE);
+    const struct lvt_bytes late[] = {LVT_LITERAL("PING")};
+    f->port.command(f->port.self, late, 1, never, NULL);
     lvt_cache_free(f->cache);
     f->cache = NULL;
 }
@@ -105,21 +113,20 @@ static void got_count(void *ctx, enum lvt_answer answer, int64_t removed, const 
     snprintf(got->text, sizeof got->text, "%s", error ? error : "");
 }
 
-static void got_in_time(uv_timer_t *timer) {
-    *(bool *)timer->data = true;
+static void wake(uv_timer_t *timer) {
+    (void)timer;
 }
 
-/* Runs the loop until *count is `wanted`, or for limit_ms; how long it took. */
+/* Runs the loop until *count is `wanted`, or for limit_ms; how long it took. The timer is there
+ * because a turn of the loop may run what we wait for and then sleep until something else. */
 static uint64_t await(struct fixture *f, const unsigned *count, unsigned wanted,
                       uint64_t limit_ms) {
     uv_timer_t timer;
-    bool over = false;
     uv_timer_init(&f->loop, &timer);
-    timer.data = &over;
     uv_update_time(&f->loop);
     uint64_t began_ms = uv_now(&f->loop);
-    uv_timer_start(&timer, got_in_time, limit_ms, 0);
-    while (*count < wanted && !over)
+    uv_timer_start(&timer, wake, 5, 5);
+    while (*count < wanted && uv_now(&f->loop) - began_ms < limit_ms)
         uv_run(&f->loop, UV_RUN_ONCE);
     uv_close((uv_handle_t *)&timer, NULL);
     uv_run(&f->loop, UV_RUN_NOWAIT);

@@ -417,6 +417,7 @@ static void header_integers(void **state) {
     struct lvt_header huge = {.kind = LVT_HEADER_UINT64,
                               .value.unsigned_integer = (uint64_t)INT64_MAX + 1};
     assert_false(lvt_header_integer(&huge, &value));
+    assert_false(lvt_header_integer(NULL, &value));
 
     static const struct {
         const char *text;

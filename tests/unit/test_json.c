@@ -149,6 +149,21 @@ static void strings(void **state) {
     }
 }
 
+/* Strings are looked at eight bytes at a time: each byte is told at each place. */
+static void every_byte_at_every_place(void **state) {
+    (void)state;
+    for (size_t place = 0; place < 20; place++) {
+        for (int c = 0; c < 256; c++) {
+            char text[22];
+            memset(text, c % 3 ? 0x20 : 0x7F, sizeof text);
+            text[0] = text[sizeof text - 1] = '"';
+            text[1 + place] = (char)c;
+            assert_int_equal(valid(text, sizeof text),
+                             c >= 0x20 && c < 0x80 && c != '"' && c != '\\');
+        }
+    }
+}
+
 static void utf8(void **state) {
     (void)state;
     REFUSE("\"\x80\"");
@@ -339,6 +354,23 @@ static void strings_are_not_keys(void **state) {
     assert_token(&reader, LVT_JSON_STRING, "b:");
     assert_token(&reader, LVT_JSON_STRING, "c");
     assert_token(&reader, LVT_JSON_ARRAY_END, "]");
+}
+
+static void backslashes_before_quotes_are_counted(void **state) {
+    (void)state;
+    struct lvt_json_reader reader;
+    struct lvt_bytes text = LVT_LITERAL("[\"\\\\\",\"\\\\\\\"\",\"\\\"\\\"\",\"\\\"\\\\\",\"\"]");
+    assert_int_equal(lvt_json_validate(text, 64, NULL), LEVERET_OK);
+    lvt_json_reader_init(&reader, text);
+    assert_token(&reader, LVT_JSON_ARRAY, "[");
+    assert_token(&reader, LVT_JSON_STRING, "\\\\");
+    assert_token(&reader, LVT_JSON_STRING, "\\\\\\\"");
+    assert_token(&reader, LVT_JSON_STRING, "\\\"\\\"");
+    assert_token(&reader, LVT_JSON_STRING, "\\\"\\\\");
+    assert_token(&reader, LVT_JSON_STRING, "");
+    assert_token(&reader, LVT_JSON_ARRAY_END, "]");
+    lvt_json_reader_init(&reader, text);
+    assert_true(lvt_bytes_equal(lvt_json_skip(&reader, lvt_json_next(&reader)), text));
 }
 
 static void skip_returns_whole_values(void **state) {
@@ -541,6 +573,7 @@ int main(void) {
         cmocka_unit_test(grammar),
         cmocka_unit_test(numbers),
         cmocka_unit_test(strings),
+        cmocka_unit_test(every_byte_at_every_place),
         cmocka_unit_test(utf8),
         cmocka_unit_test(errors_say_what_and_where),
         cmocka_unit_test(depth),
@@ -548,6 +581,7 @@ int main(void) {
         cmocka_unit_test(mutated_samples_never_crash),
         cmocka_unit_test(reader_walks),
         cmocka_unit_test(strings_are_not_keys),
+        cmocka_unit_test(backslashes_before_quotes_are_counted),
         cmocka_unit_test(skip_returns_whole_values),
         cmocka_unit_test(unescape),
         cmocka_unit_test(integers),

@@ -242,3 +242,7 @@ enum leveret_code lvt_lua_handler_load(const char *path, const struct lvt_config
     *ret_handler = handler;
     return LEVERET_OK;
 }
+
+const char *lvt_lua_library(void) {
+    return LUA_RELEASE;
+}

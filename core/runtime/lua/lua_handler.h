@@ -13,4 +13,7 @@ enum leveret_code lvt_lua_handler_load(const char *path, const struct lvt_config
                                        const struct lvt_log *log, struct lvt_handler **ret_handler,
                                        struct leveret_error *err) LVT_MUST_CHECK;
 
+/* Its client library and version, such as "Lua 5.4.4". Static storage. */
+const char *lvt_lua_library(void);
+
 #endif

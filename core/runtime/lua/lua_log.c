@@ -13,19 +13,13 @@ static int by_key(const void *a, const void *b) {
     return strcmp(((const struct lvt_field *)a)->key, ((const struct lvt_field *)b)->key);
 }
 
-/* Replaces the value at `index` by a text, which stays there while it is needed. */
-static struct lvt_bytes replace_text(lua_State *L, int index) {
-    struct lvt_bytes text;
-    text.data = lua_tolstring(L, -1, &text.len);
-    lua_replace(L, index);
-    return text;
-}
-
-/* A table as JSON, when it can be and does not know its own text. */
+/* A table as JSON, when it can be and does not know its own text. The text takes its place. */
 static void read_object(lua_State *L, int index, struct lvt_field *field) {
+    int top = lua_gettop(L);
     bool knows_text =
         lua_type(L, index) != LUA_TTABLE || luaL_getmetafield(L, index, "__tostring") != LUA_TNIL;
     struct lvt_buffer *out = lvt_lua_scratch(L);
+    lua_settop(L, top);
     if (!knows_text && !lvt_lua_json_write(L, index, out)) {
         field->kind = LVT_FIELD_JSON;
         lua_pushlstring(L, out->data, out->len);
@@ -33,7 +27,8 @@ static void read_object(lua_State *L, int index, struct lvt_field *field) {
         field->kind = LVT_FIELD_TEXT;
         luaL_tolstring(L, index, NULL);
     }
-    field->value.text = replace_text(L, index);
+    field->value.text.data = lua_tolstring(L, -1, &field->value.text.len);
+    lua_replace(L, index);
 }
 
 static void read_field(lua_State *L, int index, struct lvt_field *field) {

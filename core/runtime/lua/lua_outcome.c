@@ -59,23 +59,33 @@ static int describe(lua_State *L) {
     return 0;
 }
 
+/* Whether it failed for want of memory. Does not raise. */
+static bool is_out_of_memory(const struct lvt_lua_run *lrun, int status) {
+    lua_State *thread = lrun->thread;
+    if (status == LUA_ERRMEM)
+        return true;
+    return lrun->lua->exhausted && lua_type(thread, -1) == LUA_TSTRING &&
+           strcmp(lua_tostring(thread, -1), LVT_LUA_NO_MEMORY) == 0;
+}
+
 static void describe_failure(struct lvt_lua_run *lrun, int status, struct failure *failure) {
-    struct lvt_lua *lua = lrun->lua;
+    lua_State *L = lrun->lua->state;
     *failure = (struct failure){.lrun = lrun};
-    if (status != LUA_ERRMEM) {
-        lua_pushcfunction(lua->state, describe);
-        lua_pushlightuserdata(lua->state, failure);
-        if (lua_pcall(lua->state, 1, 0, 0) == LUA_OK)
+    bool out_of_memory = is_out_of_memory(lrun, status);
+    if (!out_of_memory) {
+        lua_pushcfunction(L, describe);
+        lua_pushlightuserdata(L, failure);
+        if (lua_pcall(L, 1, 0, 0) == LUA_OK)
             return;
-        lua_pop(lua->state, 1);
+        lua_pop(L, 1);
         if (failure->reason_len > 0)
             return; /* what is missing is the trace */
     }
-    int len = lua->exhausted ? snprintf(failure->reason, sizeof failure->reason,
-                                        "out of memory: the handler's memory_kb is %zu",
-                                        lua->memory_max_bytes / 1024)
-                             : snprintf(failure->reason, sizeof failure->reason,
-                                        "the handler failed with an error that cannot be shown");
+    int len = out_of_memory ? snprintf(failure->reason, sizeof failure->reason,
+                                       "out of memory: the handler's memory_kb is %zu",
+                                       lrun->lua->memory_max_bytes / 1024)
+                            : snprintf(failure->reason, sizeof failure->reason,
+                                       "the handler failed with an error that cannot be shown");
     failure->reason_len = (size_t)len;
 }
 

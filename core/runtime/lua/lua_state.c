@@ -7,12 +7,11 @@
 
 /* What evaluating a file may cost, in instructions of the virtual machine: some tenths of a
  * second. */
-#define STEPS_MAX 50000000
+#define STEPS_MAX 10000000
 /* A scratch buffer that has grown beyond this is given back. */
 #define SCRATCH_KEPT_BYTES ((size_t)64 * 1024)
 
-/* Lua asks a second time, after a full collection, before it gives up: two refusals in a row are
- * the end. Shrinking a block never fails, as Lua requires. */
+/* Shrinking a block never fails, as Lua requires. */
 static void *allocate(void *context, void *block, size_t old_size, size_t size) {
     struct lvt_lua *lua = context;
     if (!block)
@@ -28,12 +27,10 @@ static void *allocate(void *context, void *block, size_t old_size, size_t size) 
     if (!moved) {
         if (size <= old_size)
             return block;
-        lua->exhausted = lua->exhausted || lua->refused;
-        lua->refused = true;
+        lua->exhausted = true;
         return NULL;
     }
     lua->memory_bytes += size - old_size;
-    lua->refused = false;
     return moved;
 }
 
@@ -182,8 +179,9 @@ static void out_of_steps(lua_State *L, lua_Debug *at) {
     }
     lua_sethook(L, out_of_steps, LUA_MASKCOUNT, 1);
     lua_getinfo(L, "Sl", at);
-    luaL_error(L, "%s:%d: evaluating the file does not come to an end", at->short_src,
-               at->currentline);
+    lua_pushfstring(L, "%s:%d: evaluating the file does not come to an end", at->short_src,
+                    at->currentline);
+    lua_error(L);
 }
 
 int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results) {

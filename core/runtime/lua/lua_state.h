@@ -11,15 +11,17 @@
 #include "base/error.h"
 #include "base/log.h"
 
+/* What Lua, and its string buffers, say when memory is refused. */
+#define LVT_LUA_NO_MEMORY "not enough memory"
+
 struct lvt_lua_handler;
 struct lvt_lua_run;
 
 struct lvt_lua {
     lua_State *state;
     size_t memory_bytes, memory_max_bytes;
-    bool refused;   /* the last request for memory, and nothing has been granted since */
-    bool exhausted; /* a request for memory failed for good: the state is to be replaced */
-    bool bounded;   /* a file is being evaluated, with a limit on its steps */
+    bool exhausted;            /* a request for memory was refused: the state is to be replaced */
+    bool bounded;              /* a file is being evaluated, with a limit on its steps */
     const struct lvt_log *log; /* NULL for a configuration's */
     struct lvt_buffer scratch; /* for a text on its way into Lua; nobody's across calls */
     const void *array_mark;    /* addresses of metatables, to know them by */

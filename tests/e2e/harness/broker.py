@@ -1,5 +1,6 @@
 """RabbitMQ as pika sees it, with header tables kept as the bytes on the wire."""
 import contextlib
+import functools
 import struct
 import threading
 
@@ -8,6 +9,8 @@ import pika.data
 import pika.exceptions
 
 DEAD = (pika.exceptions.AMQPError, OSError)
+CUT = (pika.exceptions.AMQPConnectionError, pika.exceptions.ConnectionWrongStateError,
+       pika.exceptions.ChannelWrongStateError)
 FIXED = {"t": 1, "b": 1, "B": 1, "U": 2, "u": 2, "s": 2, "I": 4, "i": 4, "L": 8, "l": 8, "f": 4,
          "d": 8, "D": 5, "T": 8, "V": 0}
 raw_mode = threading.local()
@@ -86,6 +89,18 @@ class Message:
         return None
 
 
+def again_when_cut(method):
+    """A restart of the broker is noticed by the first call after it: that one is made again."""
+    @functools.wraps(method)
+    def call(self, *arguments, **options):
+        try:
+            return method(self, *arguments, **options)
+        except CUT:
+            self.close()
+            return method(self, *arguments, **options)
+    return call
+
+
 class Broker:
     """One connection that is made again when the broker went away. Not to be shared by threads."""
 
@@ -115,6 +130,7 @@ class Broker:
                 self.connection.close()
         self.connection = None
 
+    @again_when_cut
     def publish(self, exchange, routing_key, body, *, confirm=True, **properties):
         """Persistent and mandatory; returns when the broker has confirmed it."""
         properties.setdefault("delivery_mode", 2)
@@ -122,6 +138,7 @@ class Broker:
         self.channel("confirm" if confirm else "plain").basic_publish(
             exchange, routing_key, data, pika.BasicProperties(**properties), mandatory=confirm)
 
+    @again_when_cut
     def get(self, queue, ack=True):
         """The next message of the queue, or None."""
         channel = self.channel("ask")
@@ -145,6 +162,7 @@ class Broker:
             messages.append(message)
         return messages
 
+    @again_when_cut
     def _ask(self, queue):
         try:
             return self.channel("ask").queue_declare(queue, passive=True).method
@@ -162,6 +180,7 @@ class Broker:
         answer = self._ask(queue)
         return 0 if answer is None else answer.consumer_count
 
+    @again_when_cut
     def declare(self, queue, bind=None, **arguments):
         channel = self.channel("ask")
         channel.queue_declare(queue, durable=True, arguments=arguments or None)
@@ -171,9 +190,11 @@ class Broker:
     def declare_exchange(self, name):
         self.channel("ask").exchange_declare(name, "topic", durable=True)
 
+    @again_when_cut
     def delete(self, *queues):
         for queue in queues:
             self.channel("ask").queue_delete(queue)
 
+    @again_when_cut
     def delete_exchange(self, name):
         self.channel("ask").exchange_delete(name)

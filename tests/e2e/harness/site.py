@@ -66,16 +66,20 @@ class Site:
             connection.close()
 
     def rows(self, sql, *parameters):
-        """What the database answers, as tuples; [] for a statement without rows."""
-        if self._connection is None or self._connection.closed:
-            self._connection = connect(self.database_url)
-        try:
-            with self._connection.cursor() as cursor:
-                cursor.execute(sql, parameters or None)
-                return cursor.fetchall() if cursor.description else []
-        except (psycopg2.OperationalError, psycopg2.InterfaceError):
-            self._connection.close()
-            raise
+        """What the database answers, as tuples; [] for a statement without rows. Asks once more
+        when the server went away meanwhile."""
+        for last in (False, True):
+            if self._connection is None or self._connection.closed:
+                self._connection = connect(self.database_url)
+            try:
+                with self._connection.cursor() as cursor:
+                    cursor.execute(sql, parameters or None)
+                    return cursor.fetchall() if cursor.description else []
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                self._connection.close()
+                if last:
+                    raise
+        return []
 
     def ledger(self):
         """(queue, type, id) of every row."""

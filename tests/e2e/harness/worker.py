@@ -38,7 +38,8 @@ def environment(directory, extra=None):
 
 
 def sanitizer_reports(directory, *texts):
-    found = [path.read_text(errors="replace") for path in pathlib.Path(directory).glob("sanitizer*")]
+    files = pathlib.Path(directory).glob("sanitizer*")
+    found = [path.read_text(errors="replace") for path in files]
     return found + [text for text in texts if SANITIZER_REPORT.search(text)]
 
 
@@ -138,7 +139,8 @@ class Worker:
     # its admin pages
 
     def _find_admin_port(self):
-        assert self.running(), f"the worker ended: {self.log.text()[-3000:]}"
+        if not self.running():
+            raise RuntimeError(f"the worker ended: {self.log.text()[-3000:]}")
         for port in re.findall(r"127\.0\.0\.1:(\d+)", self.log.text()):
             if int(port) != 0 and int(port) not in self.service_ports:
                 return int(port)

@@ -1,0 +1,238 @@
+"""Servers go away and come back: nothing is lost, no attempt is spent, nothing needs a restart.
+These tests stop servers, and start them again whatever happens."""
+import collections
+import signal
+import threading
+import uuid
+
+import pytest
+
+from harness.broker import DEAD, Broker
+from harness.services import NAMES
+from harness.waiting import wait
+
+# What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
+BODY = """
+ctx.http.request{url = '%s/run/%s/' .. event.id .. '/' .. event.attempt}
+ctx.redis.incr(MARKS .. ':count')
+ctx.db.exec("insert into runs (event_id, attempt) values ($1, $2)", event.id, event.attempt)
+"""
+
+
+@pytest.fixture(autouse=True)
+def put_back(services):
+    yield
+    services.start_all()
+
+
+class Load(threading.Thread):
+    """Publishes until told to stop; what the broker has not confirmed is published again."""
+
+    def __init__(self, site, event_type, pause_s=0.005):
+        super().__init__(daemon=True)
+        self.site = site
+        self.event_type = event_type
+        self.pause_s = pause_s
+        self.confirmed = []
+        self.ending = threading.Event()
+
+    def run(self):
+        broker = Broker(self.site.services.rabbitmq_url)
+        body = '{"event": "%s", "payload": {}}' % self.event_type
+        event = str(uuid.uuid4())
+        while not self.ending.wait(self.pause_s):
+            try:
+                broker.publish(self.site.exchange, self.event_type, body, message_id=event)
+            except DEAD:
+                broker.close()
+                continue
+            self.confirmed.append(event)
+            event = str(uuid.uuid4())
+        broker.close()
+
+    def wait_more(self, count):
+        target = len(self.confirmed) + count
+        wait(f"{count} more events published", lambda: len(self.confirmed) >= target)
+
+    def end(self):
+        self.ending.set()
+        self.join(90)
+        assert not self.is_alive()
+        return self.confirmed
+
+
+def not_ready(worker):
+    wait("/readyz to fail", lambda: worker.get("/readyz")[0] not in (200, 0))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_server_stops_and_starts_under_load(site, services, web, name):
+    site.handler("load.event", BODY % (web.url, site.prefix), concurrency=20)
+    worker = site.worker(log={"level": "info"})
+    process = worker.process.pid
+    load = Load(site, "load.event")
+    load.start()
+    wait("the first runs", lambda: len(site.runs()) >= 50)
+    services.stop(name)
+    not_ready(worker)
+    assert worker.get("/livez")[0] == 200
+    if name != "rabbitmq":
+        load.wait_more(50)
+    services.start(name)
+    worker.wait_ready(60)
+    load.wait_more(100)
+    ids = load.end()
+
+    def all_ran():
+        assert len(site.runs()) >= len(ids)
+        return True
+
+    wait("every event to be handled", all_ran, 60)
+    assert collections.Counter(row[0] for row in site.runs()) == {event: 1 for event in ids}
+    assert {row[2] for row in site.ledger()} == set(ids)
+    runs = [path.split("/")[3:] for path in web.paths(f"/run/{site.prefix}/")]
+    assert {event for event, _ in runs} == set(ids)
+    assert {attempt for _, attempt in runs} == {"1"}, "an outage costs no attempt"
+    assert worker.outcomes("retried") == worker.outcomes("failed") == 0
+    assert not site.broker.depth(site.dead_letter)
+    assert worker.process.pid == process and worker.running()
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+
+
+def test_rabbitmq_killed_while_200_handlers_run(site, services):
+    """Exactly 200 runs: what comes again after the restart is found in the ledger or in hand."""
+    site.handler("one.second", """
+        ctx.redis.rpush(MARKS .. ':began', event.id)
+        ctx.sleep(1000)
+        ctx.redis.rpush(MARKS .. ':ended', event.id)""", concurrency=200)
+    worker = site.worker(rabbitmq={"prefetch": 400}, log={"level": "info"})
+    began, ended = site.marks_key + ":began", site.marks_key + ":ended"
+    ids = {site.publish("one.second") for _ in range(50)}
+    ids |= {site.publish("one.second", confirm=False) for _ in range(150)}
+    wait("most to run", lambda: site.redis.llen(began) >= 150)
+    services.kill("rabbitmq")
+    not_ready(worker)
+    services.start("rabbitmq")
+    worker.wait_ready(60)
+    wait("the ledger's rows", lambda: len(site.ledger()) >= 200, 60)
+    wait("an empty queue", lambda: site.broker.depth(site.queue("one.second")) == 0)
+    site.assert_settled(worker)
+    assert {row[2] for row in site.ledger()} == ids
+    for key in (began, ended):
+        runs = site.redis.lrange(key, 0, -1)
+        site.redis.delete(key)
+        assert collections.Counter(runs) == {event: 1 for event in ids}
+
+
+def test_postgres_killed_under_load(site, services, web):
+    site.handler("load.event", BODY % (web.url, site.prefix), concurrency=20)
+    worker = site.worker(log={"level": "info"})
+    load = Load(site, "load.event")
+    load.start()
+    wait("the first runs", lambda: len(site.runs()) >= 50)
+    services.kill("postgres")
+    not_ready(worker)
+    services.start("postgres")
+    worker.wait_ready(60)
+    load.wait_more(50)
+    ids = load.end()
+    wait("every event to be handled", lambda: len(site.runs()) >= len(ids), 60)
+    assert collections.Counter(row[0] for row in site.runs()) == {event: 1 for event in ids}
+    runs = [path.split("/")[3:] for path in web.paths(f"/run/{site.prefix}/")]
+    assert {attempt for _, attempt in runs} == {"1"}
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+
+
+def test_the_worker_killed_in_the_middle(site, web):
+    site.handler("load.event", (BODY % (web.url, site.prefix)) + "ctx.sleep(20)", concurrency=20)
+    ids = set()
+    for _ in range(3):
+        worker = site.worker(log={"level": "info"})
+        ids |= {site.publish("load.event", confirm=False) for _ in range(200)}
+        done = len(site.runs())
+        wait("some of them", lambda at=done: len(site.runs()) >= at + 50)
+        worker.kill()
+    worker = site.worker()
+    wait("all of them", lambda: len(site.runs()) >= len(ids))
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+    assert collections.Counter(row[0] for row in site.runs()) == {event: 1 for event in ids}
+    runs = [path.split("/")[3:] for path in web.paths(f"/run/{site.prefix}/")]
+    assert {attempt for _, attempt in runs} == {"1"}, "a crash costs no attempt"
+    assert not site.broker.depth(site.dead_letter)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_starts_with_a_server_away(site, services, name):
+    site.handler("load.event", "mark(event, ctx)")
+    if name == "redis":
+        site.redis.ping()
+    services.stop(name)
+    worker = site.worker(ready=False)
+    worker.wait_log({"rabbitmq": "RabbitMQ", "postgres": "PostgreSQL", "redis": "Redis"}[name])
+    wait("the admin pages", lambda: worker.get("/livez")[0] == 200)
+    not_ready(worker)
+    assert name[:5] in worker.get("/readyz")[1].lower(), "it says who is away"
+    services.start(name)
+    worker.wait_ready(60)
+    wait("its consumer", lambda: site.broker.consumers(site.queue("load.event")))
+    event = site.publish("load.event")
+    site.wait_marks(1, id=event)
+    site.assert_settled(worker)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sigterm_ends_it_while_a_server_is_away(site, services, name):
+    site.handler("load.event", "mark(event, ctx)")
+    worker = site.worker(shutdown_timeout_ms=1000)
+    services.stop(name)
+    not_ready(worker)
+    worker.signal(signal.SIGTERM)
+    worker.stop(15)
+
+
+def test_redis_away_costs_a_handler_no_attempt(site, services, web):
+    """A handler that meets the outage in its middle is run again, from its beginning."""
+    site.handler("needs.redis", f"""
+        ctx.http.request{{url = '{web.url}/run/{site.prefix}/' .. event.attempt}}
+        ctx.redis.incr(MARKS .. ':count')""", retry={"max": 0})
+    worker = site.worker()
+    services.stop("redis")
+    event = site.publish("needs.redis")
+    wait("a run", lambda: web.paths(f"/run/{site.prefix}/"))
+    not_ready(worker)
+    services.start("redis")
+    worker.wait_outcomes("processed", 1)
+    assert {path.rpartition("/")[2] for path in web.paths(f"/run/{site.prefix}/")} == {"1"}
+    assert [row[2] for row in site.ledger()] == [event]
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+
+
+def test_a_retry_outlives_the_broker(site, services):
+    """Events that wait for their retry wait in the broker: a crash of it forgets none."""
+    site.handler("waits.long", "mark(event, ctx) if event.attempt == 1 then error('once') end",
+                 retry={"max": 1, "base_ms": 4000}, concurrency=50)
+    worker = site.worker()
+    ids = {site.publish("waits.long", confirm=False) for _ in range(100)}
+    wait("the first attempts", lambda: len(site.marks(attempt=1)) >= 100)
+    worker.wait_outcomes("retried", 100)
+    services.kill("rabbitmq")
+    services.start("rabbitmq")
+    wait("the second attempts", lambda: {mark["id"] for mark in site.marks(attempt=2)} == ids, 60)
+    wait("their records", lambda: {row[2] for row in site.ledger()} == ids)
+    assert not site.broker.depth(site.dead_letter)
+    worker.wait_ready(60)
+    site.assert_settled(worker)
+
+
+@pytest.mark.full
+def test_livez_fails_without_a_consumer_for_long(site, services):
+    site.handler("load.event", "mark(event, ctx)")
+    worker = site.worker()
+    services.stop("rabbitmq")
+    wait("/livez to fail", lambda: worker.get("/livez")[0] == 503, 300)
+    services.start("rabbitmq")
+    wait("/livez to recover", lambda: worker.get("/livez")[0] == 200, 60)

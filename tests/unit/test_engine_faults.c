@@ -1,0 +1,746 @@
+/* The way of an event while services go away, answer no, or lose their answers. */
+#include "engine_fixture.h"
+
+/* ---- handlers that ask for something ---- */
+
+static void rows_done(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                      const struct lvt_sql_error *error) {
+    struct lvt_run *run = ctx;
+    struct lvt_verdict verdict = {.kind = LVT_VERDICT_DONE, .after_ms = -1};
+    assert_int_not_equal(answer, LVT_ANSWER_OUTAGE);
+    if (answer == LVT_ANSWER_ERROR) {
+        verdict.kind = LVT_VERDICT_RETRY;
+        verdict.reason = lvt_bytes_of(error->text);
+        memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
+    } else {
+        assert_int_equal(rows->row_count, 1);
+    }
+    finish_with(run, &verdict);
+}
+
+static void query(struct lvt_run *run, lvt_rows_done *done) {
+    const struct lvt_bytes params[] = {LVT_LITERAL("one"), {NULL, 0}};
+    const struct lvt_sql sql = {LVT_LITERAL("select $1, $2"), params, 2};
+    lvt_effect_query(run, &sql, done, run);
+}
+
+static void query_once(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, rows_done);
+}
+
+static void hold_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                      const struct lvt_sql_error *error) {
+    (void)rows;
+    (void)error;
+    assert_int_equal(answer, LVT_ANSWER_OK);
+    hold(script_of(ctx), ctx);
+}
+
+/* Has its transaction open when the test gets hold of it. */
+static void query_and_hold(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, hold_rows);
+}
+
+static void query_and_end(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, rows_done);
+    finish(run, LVT_VERDICT_DONE, NULL);
+}
+
+static void removed(void *ctx, enum lvt_answer answer, int64_t count, const char *error) {
+    struct script *script = script_of(ctx);
+    assert_int_equal(answer, LVT_ANSWER_OK);
+    assert_null(error);
+    script->removed = count;
+    finish(ctx, LVT_VERDICT_DONE, NULL);
+}
+
+static const struct lvt_bytes patterns[] = {{"tickets:*", 9}, {"users:?", 7}};
+
+static void invalidate(struct script *script, struct lvt_run *run) {
+    (void)script;
+    lvt_effect_invalidate(run, patterns, 2, removed, run);
+}
+
+static void then_invalidate(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                            const struct lvt_sql_error *error) {
+    (void)rows;
+    (void)error;
+    assert_int_equal(answer, LVT_ANSWER_OK);
+    lvt_effect_invalidate(ctx, patterns, 2, removed, ctx);
+}
+
+static void query_and_invalidate(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, then_invalidate);
+}
+
+static void replied(void *ctx, enum lvt_answer answer, const struct lvt_reply *reply,
+                    const char *error) {
+    struct script *script = script_of(ctx);
+    if (answer == LVT_ANSWER_OK)
+        script->removed = reply->integer;
+    else
+        snprintf(script->error, sizeof script->error, "%s", error);
+    finish(ctx, LVT_VERDICT_DONE, NULL);
+}
+
+static void increment(struct script *script, struct lvt_run *run) {
+    const struct lvt_bytes argv[] = {LVT_LITERAL("INCR"), LVT_LITERAL("n")};
+    (void)script;
+    lvt_effect_redis(run, argv, 2, replied, run);
+}
+
+static void ignore_reply(void *ctx, enum lvt_answer answer, const struct lvt_reply *reply,
+                         const char *error) {
+    (void)ctx;
+    (void)answer;
+    (void)reply;
+    (void)error;
+}
+
+static void set_key(struct world *world, const char *key) {
+    const struct lvt_bytes argv[] = {LVT_LITERAL("SET"), lvt_bytes_of(key), LVT_LITERAL("x")};
+    world->cache_port.command(world->cache_port.self, argv, 3, ignore_reply, NULL);
+    lvt_memory_cache_poll(world->cache);
+}
+
+/* ---- the broker ---- */
+
+static void redelivery_joins_its_run(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_memory_broker_status status;
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_broker_disconnect(world->broker);
+    go(world);
+    lvt_memory_broker_reconnect(world->broker);
+    go(world);
+    assert_int_equal(script->starts, 1);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL);
+    go(world);
+    lvt_memory_broker_status(world->broker, &status);
+    assert_int_equal(script->starts, 1);
+    assert_int_equal(status.stale_acks, 1); /* which the port forgot */
+    assert_int_equal(status.unacked, 0);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void redelivery_after_the_run_is_a_duplicate(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_broker_disconnect(world->broker);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL);
+    go(world);
+    lvt_memory_broker_reconnect(world->broker);
+    go(world);
+    assert_int_equal(script->starts, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void failure_of_a_stale_run_is_not_published(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_broker_disconnect(world->broker);
+    finish(script->held[0], LVT_VERDICT_RETRY, "no");
+    go(world);
+    lvt_memory_broker_reconnect(world->broker);
+    script->body = NULL;
+    advance(world, 60000);
+    /* run again as it was: one message, not two */
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 1);
+    assert_int_equal(world->confirmed_count, 0);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void publish_survives_a_reconnect(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    add_verdict(script, (struct lvt_verdict){.kind = LVT_VERDICT_REJECT,
+                                             .reason = LVT_LITERAL("no")});
+    publish(world, "a", "e1");
+    lvt_memory_broker_poll(world->broker);
+    (void)lvt_engine_pump(world->engine);
+    lvt_memory_ledger_poll(world->ledger);
+    (void)lvt_engine_pump(world->engine); /* published; the answer is lost */
+    lvt_memory_broker_disconnect(world->broker);
+    go(world);
+    assert_int_equal(world->acks, 0);
+    lvt_memory_broker_reconnect(world->broker);
+    go(world);
+    /* in the dead letters twice, as the guarantee allows, and run once */
+    assert_int_equal(lvt_memory_broker_dead_count(world->broker), 2);
+    assert_int_equal(script->starts, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void returned_publish_leaves_the_original(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_memory_broker_status status;
+    (void)state;
+    add_verdict(script, RETRY("no"));
+    add_verdict(script, DONE);
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_RETURNED, 3);
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_broker_status(world->broker, &status);
+    assert_int_equal(status.unacked, 1);
+    assert_int_equal(world->acks, 0);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 0);
+    advance(world, 6999); /* 1 s, 2 s and 4 s between the tries */
+    assert_int_equal(world->acks, 0);
+    advance(world, 1);
+    assert_int_equal(world->acks, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 1);
+    assert_int_equal(script->starts, 1);
+    advance(world, 1000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void dropped_publish_leaves_the_original(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    add_verdict(script, RETRY("no"));
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_DROPPED, 1);
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(world->acks, 0);
+    assert_int_equal(lvt_engine_in_flight(world->engine), 0);
+    assert_int_equal(lvt_memory_broker_count(world->broker), 1);
+    world_free(world);
+}
+
+static void reconnects_at_every_moment_lose_nothing(void **state) {
+    (void)state;
+    for (unsigned steps = 0; steps < 40; steps++) {
+        struct world *world = world_new();
+        struct script *script = world_one(world, "a");
+        struct lvt_memory_ledger_status ledger;
+        char id[16];
+        add_verdict(script, DONE);
+        add_verdict(script, RETRY("odd"));
+        add_verdict(script, DONE);
+        add_verdict(script, RETRY("odd"));
+        add_verdict(script, DONE);
+        for (int i = 0; i < 8; i++) {
+            snprintf(id, sizeof id, "e%d", i);
+            publish(world, "a", id);
+        }
+        for (unsigned i = 0; i < 40; i++) {
+            if (i % 7 == steps % 7) {
+                lvt_memory_broker_disconnect(world->broker);
+                lvt_memory_broker_reconnect(world->broker);
+            }
+            if (i % 3 == 0)
+                lvt_memory_broker_poll(world->broker);
+            else if (i % 3 == steps % 2 + 1)
+                lvt_memory_ledger_poll(world->ledger);
+            else
+                (void)lvt_engine_pump(world->engine);
+        }
+        advance(world, 600000);
+        lvt_memory_ledger_status(world->ledger, &ledger);
+        assert_int_equal(ledger.records, 8);
+        assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 8);
+        assert_settled(world);
+        world_free(world);
+    }
+}
+
+/* ---- the ledger ---- */
+
+static void nothing_starts_without_the_ledger(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    publish(world, "a", "e0");
+    lvt_memory_broker_poll(world->broker);
+    (void)lvt_engine_pump(world->engine);
+    lvt_memory_ledger_poll(world->ledger); /* its claim is answered, it may start */
+    lvt_memory_ledger_set_ready(world->ledger, false);
+    publish(world, "a", "e1");
+    publish(world, "a", NULL);
+    advance(world, 600000);
+    assert_int_equal(script->starts, 0);
+    lvt_memory_ledger_set_ready(world->ledger, true);
+    go(world);
+    assert_int_equal(script->starts, 3);
+    assert_int_equal(script->attempt, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void record_waits_for_the_ledger(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_ledger_set_ready(world->ledger, false);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL);
+    advance(world, 60000);
+    assert_int_equal(world->acks, 0);
+    lvt_memory_ledger_set_ready(world->ledger, true);
+    go(world);
+    assert_int_equal(world->acks, 1);
+    assert_int_equal(script->starts, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void outage_costs_no_attempt(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        add_verdict(script, (struct lvt_verdict){.kind = LVT_VERDICT_OUTAGE});
+    add_verdict(script, DONE);
+    publish(world, "a", "e1");
+    advance(world, 999);
+    assert_int_equal(script->starts, 1);
+    advance(world, 200000);
+    assert_int_equal(script->starts, 7);
+    assert_int_equal(script->attempt, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 0);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+/* ---- transactions ---- */
+
+static void transaction_commits_with_the_record(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_memory_ledger_status ledger;
+    (void)state;
+    script->body = query_once;
+    publish(world, "a", "e1");
+    publish(world, "a", NULL);
+    go(world);
+    lvt_memory_ledger_status(world->ledger, &ledger);
+    assert_int_equal(world->commits, 2);
+    assert_int_equal(ledger.records, 1);
+    assert_int_equal(world->acks, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void record_found_in_the_transaction_is_a_duplicate(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    unsigned char key[LVT_KEY_BYTES];
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    key_of("a.queue", "a", "e1", key);
+    lvt_memory_ledger_other_ends(world->ledger, key, true);
+    query(script->held[0], rows_done);
+    go(world);
+    assert_int_equal(script->aborts, 1);
+    assert_int_equal(world->commits, 0);
+    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void conflict_runs_again_at_no_cost(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_once;
+    world->commit_failures = 3;
+    world->commit_result = LVT_TX_ERROR;
+    strcpy(world->sqlstate, "40001");
+    publish(world, "a", "e1");
+    advance(world, 1000);
+    assert_int_equal(script->starts, 4);
+    assert_int_equal(script->attempt, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 0);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void endless_conflict_becomes_a_retry(void **state) {
+    struct world *world = world_new();
+    struct script *script = handler_new(world, "a");
+    (void)state;
+    script->handler->options.retry.max = 0;
+    script->body = query_once;
+    handler_add(world, script);
+    world_open(world);
+    world->query_answer = LVT_ANSWER_ERROR;
+    strcpy(world->sqlstate, "40P01");
+    publish(world, "a", "e1");
+    advance(world, 10000);
+    assert_int_equal(script->starts, 6); /* and five of them at no cost */
+    assert_int_equal(lvt_memory_broker_dead_count(world->broker), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void wrong_data_is_permanent(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_once;
+    world->query_answer = LVT_ANSWER_ERROR;
+    strcpy(world->sqlstate, "22P02");
+    publish(world, "a", "e1");
+    advance(world, 60000);
+    assert_int_equal(script->starts, 1);
+    assert_header(&first_dead(world)->properties.headers, LVT_HEADER_ERROR,
+                  "the database says no");
+    assert_settled(world);
+    world_free(world);
+}
+
+static void failed_commit_is_a_failed_attempt(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_once;
+    world->commit_failures = 1;
+    world->commit_result = LVT_TX_ERROR;
+    strcpy(world->sqlstate, "23505");
+    publish(world, "a", "e1");
+    advance(world, 1000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 2);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void lost_commit_runs_again_at_no_cost(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_once;
+    world->commit_failures = 1;
+    world->commit_result = LVT_TX_OUTAGE;
+    publish(world, "a", "e1");
+    advance(world, 5000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void outage_of_a_query_ends_the_run(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_once;
+    world->query_answer = LVT_ANSWER_OUTAGE;
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(script->aborts, 1);
+    world->query_answer = LVT_ANSWER_OK;
+    advance(world, 5000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void ledger_away_ends_open_transactions(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_and_hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_ledger_set_ready(world->ledger, false);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL); /* its commit is an outage */
+    go(world);
+    lvt_memory_ledger_set_ready(world->ledger, true);
+    assert_int_equal(world->acks, 0);
+    script->body = query_once;
+    advance(world, 5000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void retry_rolls_back(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_memory_ledger_status ledger;
+    (void)state;
+    script->body = query_and_hold;
+    publish(world, "a", "e1");
+    go(world);
+    finish(script->held[0], LVT_VERDICT_RETRY, "no");
+    lvt_memory_ledger_status(world->ledger, &ledger);
+    assert_int_equal(ledger.transactions, 0);
+    go(world);
+    assert_int_equal(world->commits, 0);
+    script->body = query_once;
+    advance(world, 1000);
+    assert_int_equal(world->commits, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void end_with_a_statement_under_way_is_a_failure(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_and_end;
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(world->commits, 0);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 1);
+    script->body = NULL;
+    advance(world, 1000);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void timeout_in_a_query_rolls_back(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_memory_ledger_status ledger;
+    (void)state;
+    script->body = query_once;
+    world->hold_queries = true;
+    publish(world, "a", "e1");
+    advance(world, 30000);
+    lvt_memory_ledger_status(world->ledger, &ledger);
+    assert_int_equal(script->aborts, 1);
+    assert_int_equal(ledger.transactions, 0);
+    assert_null(world->queries);
+    world->hold_queries = false;
+    advance(world, 1000);
+    assert_int_equal(script->attempt, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void one_handler_leaves_half_of_the_pool(void **state) {
+    struct world *world = world_new();
+    struct script *greedy = handler_add(world, handler_new(world, "greedy"));
+    struct script *modest = handler_add(world, handler_new(world, "modest"));
+    struct lvt_memory_ledger_status ledger;
+    char id[16];
+    (void)state;
+    greedy->body = modest->body = query_and_hold;
+    world_open(world);
+    for (int i = 0; i < 8; i++) {
+        snprintf(id, sizeof id, "e%d", i);
+        publish(world, "greedy", id);
+    }
+    go(world);
+    /* nobody else wants it: all four */
+    assert_int_equal(greedy->held_count, 4);
+    publish(world, "modest", "m1");
+    publish(world, "modest", "m2");
+    publish(world, "modest", "m3");
+    go(world);
+    assert_int_equal(modest->held_count, 0);
+    for (unsigned i = 1; i <= 2; i++) {
+        finish(greedy->held[0], LVT_VERDICT_DONE, NULL);
+        go(world);
+        assert_int_equal(modest->held_count, i);
+        assert_int_equal(greedy->held_count, 4 - i);
+    }
+    finish(greedy->held[0], LVT_VERDICT_DONE, NULL);
+    go(world);
+    assert_int_equal(greedy->held_count, 2);
+    assert_int_equal(modest->held_count, 2);
+    lvt_memory_ledger_status(world->ledger, &ledger);
+    assert_int_equal(ledger.transactions, 4);
+    while (greedy->held_count + modest->held_count > 0) {
+        struct script *any = greedy->held_count > 0 ? greedy : modest;
+        finish(any->held[0], LVT_VERDICT_DONE, NULL);
+        go(world);
+    }
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 11);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void abandon_rolls_back(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    char id[16];
+    (void)state;
+    script->body = query_and_hold;
+    for (int i = 0; i < 9; i++) { /* four with a transaction, five that wait for one */
+        snprintf(id, sizeof id, "e%d", i);
+        publish(world, "a", id);
+    }
+    go(world);
+    assert_int_equal(script->held_count, 4);
+    lvt_engine_drain(world->engine);
+    lvt_engine_abandon(world->engine);
+    assert_int_equal(script->aborts, 9);
+    assert_int_equal(world->commits, 0);
+    world_free(world); /* asserts that no transaction is left */
+}
+
+/* ---- the cache ---- */
+
+static void invalidation_counts_keys(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = invalidate;
+    set_key(world, "tickets:1");
+    set_key(world, "tickets:2");
+    set_key(world, "users:1");
+    set_key(world, "users:10");
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(script->removed, 3);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void invalidation_in_a_transaction_waits_for_the_commit(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = query_and_invalidate;
+    world->commit_failures = 1;
+    world->commit_result = LVT_TX_OUTAGE;
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(world->commits, 1);
+    assert_int_equal(script->removed, -1);
+    assert_int_equal(world->cache_invalidations, 0); /* it did not commit */
+    advance(world, 5000);
+    assert_int_equal(world->commits, 2);
+    assert_int_equal(world->cache_invalidations, 2);
+    assert_int_equal(world->invalidated, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
+static void invalidation_left_behind_stays_until_redis_is_back(void **state) {
+    struct world *world = world_new();
+    struct lvt_ledger_sink sink;
+    (void)state;
+    (void)world_one(world, "a");
+    sink = lvt_engine_ledger_sink(world->engine);
+    lvt_memory_cache_set_ready(world->cache, false);
+    sink.invalidation_due(sink.ctx, 7, patterns[0]);
+    go(world);
+    assert_int_equal(world->invalidated, 0);
+    lvt_memory_cache_set_ready(world->cache, true);
+    sink.invalidation_due(sink.ctx, 7, patterns[0]);
+    go(world);
+    assert_int_equal(world->invalidated, 1);
+    world_free(world);
+}
+
+static void redis_away_costs_no_attempt(void **state) {
+    static void (*const bodies[])(struct script *, struct lvt_run *) = {increment, invalidate};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world *world = world_new();
+        struct script *script = world_one(world, "a");
+        script->body = bodies[i];
+        lvt_memory_cache_set_ready(world->cache, false);
+        publish(world, "a", "e1");
+        advance(world, 20000);
+        assert_true(script->aborts > 1);
+        lvt_memory_cache_set_ready(world->cache, true);
+        advance(world, 30000);
+        assert_int_equal(script->attempt, 1);
+        assert_int_equal(script->removed, i == 0 ? 1 : 0);
+        assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+        assert_settled(world);
+        world_free(world);
+    }
+}
+
+/* The answer finds nobody; what it was for is freed with the engine, or when it comes. */
+static void answer_after_the_run_is_forgotten(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = increment;
+    publish(world, "a", "e1");
+    lvt_memory_broker_poll(world->broker);
+    (void)lvt_engine_pump(world->engine);
+    lvt_memory_ledger_poll(world->ledger);
+    (void)lvt_engine_pump(world->engine); /* asked, and not answered */
+    assert_int_equal(script->running, 1);
+    world->now_ms += 30000;
+    lvt_timers_run(&world->timers, world->now_ms);
+    assert_int_equal(script->aborts, 1);
+    script->body = NULL;
+    advance(world, 1000);
+    assert_int_equal(script->attempt, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(redelivery_joins_its_run),
+        cmocka_unit_test(redelivery_after_the_run_is_a_duplicate),
+        cmocka_unit_test(failure_of_a_stale_run_is_not_published),
+        cmocka_unit_test(publish_survives_a_reconnect),
+        cmocka_unit_test(returned_publish_leaves_the_original),
+        cmocka_unit_test(dropped_publish_leaves_the_original),
+        cmocka_unit_test(reconnects_at_every_moment_lose_nothing),
+        cmocka_unit_test(nothing_starts_without_the_ledger),
+        cmocka_unit_test(record_waits_for_the_ledger),
+        cmocka_unit_test(outage_costs_no_attempt),
+        cmocka_unit_test(transaction_commits_with_the_record),
+        cmocka_unit_test(record_found_in_the_transaction_is_a_duplicate),
+        cmocka_unit_test(conflict_runs_again_at_no_cost),
+        cmocka_unit_test(endless_conflict_becomes_a_retry),
+        cmocka_unit_test(wrong_data_is_permanent),
+        cmocka_unit_test(failed_commit_is_a_failed_attempt),
+        cmocka_unit_test(lost_commit_runs_again_at_no_cost),
+        cmocka_unit_test(outage_of_a_query_ends_the_run),
+        cmocka_unit_test(ledger_away_ends_open_transactions),
+        cmocka_unit_test(retry_rolls_back),
+        cmocka_unit_test(end_with_a_statement_under_way_is_a_failure),
+        cmocka_unit_test(timeout_in_a_query_rolls_back),
+        cmocka_unit_test(one_handler_leaves_half_of_the_pool),
+        cmocka_unit_test(abandon_rolls_back),
+        cmocka_unit_test(invalidation_counts_keys),
+        cmocka_unit_test(invalidation_in_a_transaction_waits_for_the_commit),
+        cmocka_unit_test(invalidation_left_behind_stays_until_redis_is_back),
+        cmocka_unit_test(redis_away_costs_no_attempt),
+        cmocka_unit_test(answer_after_the_run_is_forgotten),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
