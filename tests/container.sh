@@ -122,6 +122,8 @@ print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())' "http://1
         2>/dev/null
 }
 
+ready() { page /readyz >/dev/null; }
+
 one_processed() { page /metrics.json | grep -q '"processed": *1\b'; }
 
 trap finish EXIT
@@ -160,6 +162,7 @@ OWNER=$(awk '/^Uid:/ { print $2, $3, $4 }' "/proc/$PID/status")
 [ "$OWNER" = "10001 10001 10001" ] || fail "it runs as user $OWNER instead of 10001"
 [[ $(image_setting user) =~ ^[1-9][0-9]*: ]] || fail "the image's user is no number other than 0"
 
+lvt_wait 30 "the worker to be ready" ready || fail "/readyz does not answer with 200"
 "$LVT_ROOT/examples/publish.py" ticket.created '{"id": "t-1", "ownerId": "u-1"}' ||
     fail "could not publish"
 lvt_wait 30 "the event to be handled" one_processed || fail "the event was not handled"

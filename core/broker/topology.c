@@ -7,6 +7,8 @@
 #include "broker/thread.h"
 
 #define DEPTHS_EVERY_MS 2000
+/* However often something is found missing. */
+#define PASS_INTERVAL_MS 1000
 
 struct lvt_topology {
     struct lvt_broker *broker;
@@ -148,29 +150,53 @@ static bool is_asked(struct lvt_topology *topology) {
     return asked;
 }
 
+/* When things are to be done next. */
+struct plan {
+    uint64_t pass_ms; /* 0: no pass is wanted */
+    uint64_t depths_ms;
+    uint64_t last_pass_ms;
+};
+
+static void want_pass(struct plan *plan) {
+    uint64_t earliest_ms = plan->last_pass_ms + PASS_INTERVAL_MS;
+    if (plan->pass_ms == 0 || plan->pass_ms > earliest_ms) {
+        plan->pass_ms = earliest_ms;
+    }
+}
+
+static enum leveret_code do_what_is_due(struct lvt_link *link, struct plan *plan,
+                                        struct leveret_error *err) {
+    enum leveret_code code = LEVERET_OK;
+    bool missing = false;
+    if (lvt_now_ms() >= plan->depths_ms) {
+        code = ask_for_depths(link, &missing, err);
+        plan->depths_ms = lvt_now_ms() + DEPTHS_EVERY_MS;
+    }
+    if (missing || is_asked(link->broker->topology)) {
+        want_pass(plan);
+    }
+    if (code == LEVERET_OK && plan->pass_ms != 0 && lvt_now_ms() >= plan->pass_ms) {
+        code = make_pass(link, &plan->pass_ms, err);
+        plan->last_pass_ms = lvt_now_ms();
+    }
+    return code == LEVERET_OK ? read_frames(link, err) : code;
+}
+
 static enum leveret_code session(struct lvt_link *link, struct leveret_error *err) {
-    uint64_t again_ms = 0, depths_ms = 0;
-    enum leveret_code code = make_pass(link, &again_ms, err);
-    while (code == LEVERET_OK && !lvt_link_must_end(link)) {
-        bool missing = false;
-        uint64_t now_ms = lvt_now_ms();
-        if (now_ms >= depths_ms) {
-            depths_ms = now_ms + DEPTHS_EVERY_MS;
-            code = ask_for_depths(link, &missing, err);
-        }
-        if (code == LEVERET_OK && (missing || is_asked(link->broker->topology) ||
-                                   (again_ms != 0 && now_ms >= again_ms))) {
-            code = make_pass(link, &again_ms, err);
-        }
-        if (code == LEVERET_OK) {
-            code = read_frames(link, err);
+    uint64_t now_ms = lvt_now_ms();
+    struct plan plan = {.pass_ms = now_ms, .depths_ms = now_ms + 1};
+    for (;;) {
+        enum leveret_code code = do_what_is_due(link, &plan, err);
+        if (code != LEVERET_OK || lvt_link_must_end(link)) {
+            return code;
         }
         now_ms = lvt_now_ms();
-        if (code == LEVERET_OK && !lvt_link_must_end(link) && now_ms < depths_ms) {
-            lvt_link_wait(link, (int)(depths_ms - now_ms));
+        uint64_t due_ms =
+            plan.pass_ms != 0 && plan.pass_ms < plan.depths_ms ? plan.pass_ms : plan.depths_ms;
+        if (now_ms < due_ms) {
+            lvt_link_wait(link, (int)(due_ms - now_ms));
         }
     }
-    return code;
 }
 
 const struct lvt_link_work lvt_topology_work = {.session = session};

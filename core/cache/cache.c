@@ -52,7 +52,7 @@ static void answer_due(uv_timer_t *timer) {
 static void set_unsent(struct lvt_cache *cache, struct lvt_call *call, enum lvt_answer answer,
                        const char *error) {
     call->answer = answer;
-    snprintf(call->error, sizeof call->error, "%s", error);
+    snprintf(call->error, sizeof call->error, "%.*s", (int)sizeof call->error - 1, error);
     push(&cache->unsent, call);
     /* 1 ms: a timer of 0 started by its own callback would keep the loop from its other work. */
     if (!cache->closing && !uv_is_active((uv_handle_t *)&cache->answer_timer))

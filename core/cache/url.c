@@ -97,7 +97,7 @@ static enum leveret_code parse_host(struct lvt_bytes text, struct lvt_redis_url 
     }
     if (colon)
         port = lvt_bytes(colon + 1, text.len - (size_t)(colon - text.data) - 1);
-    unsigned long number;
+    unsigned long number = 0;
     enum leveret_code code = parse_number(port, 65535, "port", &number, err);
     if (code)
         return code;

@@ -295,7 +295,7 @@ static enum leveret_code find_or_add_queue(struct lvt_routes *routes,
 
 enum leveret_code lvt_routes_add(struct lvt_routes *routes, struct lvt_handler *handler,
                                  struct leveret_error *err) {
-    struct lvt_queue *queue;
+    struct lvt_queue *queue = NULL;
     enum leveret_code code = default_events(handler, err);
     if (code == LEVERET_OK)
         code = find_or_add_queue(routes, handler, &queue, err);

@@ -9,6 +9,7 @@
  *   insert  records.
  *
  * Claims are answered as soon as the look-up is, while the server is still writing the records. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,8 +60,8 @@ static void note_failure(struct lvt_round *round, const PGresult *result, char r
     if (PQresultStatus(result) == PGRES_PIPELINE_ABORTED || ret_state[0])
         return;
     lvt_pg_explain(result, &round->error);
-    strncpy(ret_state, lvt_pg_sqlstate(result)[0] ? lvt_pg_sqlstate(result) : "XX000", 5);
-    ret_state[5] = '\0';
+    const char *state = lvt_pg_sqlstate(result);
+    snprintf(ret_state, 6, "%.5s", state[0] ? state : "XX000");
 }
 
 static int64_t read_int8(const char *at) {

@@ -25,7 +25,9 @@ static enum leveret_code load_file(const char *path, const struct lvt_config *co
     enum leveret_code code = lvt_lua_handler_load(path, config, log, &handler, err);
     if (code != LEVERET_OK)
         return code;
-    code = lvt_routes_add(routes, handler, &why);
+    code = lvt_handler_options_check(&handler->options, config, &why);
+    if (code == LEVERET_OK)
+        code = lvt_routes_add(routes, handler, &why);
     if (code != LEVERET_OK) {
         lvt_handler_free(handler);
         return leveret_fail(err, code, "%s: %s", path, why.text);

@@ -31,7 +31,7 @@ def test_the_second_of_two_with_one_id_is_skipped(shared, worker):
     worker.wait_outcomes("duplicate", before + 1)
     assert len(shared.marks(id="twice")) == 1
     assert shared.ledger().count((shared.queue("thing.made"), "thing.made", "twice")) == 1
-    assert worker.log.records("duplicate", id="twice", event="thing.made")
+    assert worker.log.records("already processed", id="twice", event="thing.made")
 
 
 def test_a_second_delivery_joins_the_one_in_hand(shared, worker):

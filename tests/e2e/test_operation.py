@@ -69,13 +69,13 @@ def test_admin_pages(worker, path, code):
 
 def test_each_outcome_has_one_line_with_event_id_and_duration(worker):
     for pattern, event, event_id in (("processed", "op.good", "op-1"),
-                                     ("duplicate", "op.good", "op-1"),
+                                     ("already processed", "op.good", "op-1"),
                                      ("attempt 1/1 after 250 ms", "op.bad", "op-2"),
                                      ("dead letter|failed", "op.bad", "op-2"),
                                      ("dropped", "op.dropped", "op-3")):
         records = worker.log.records(pattern, event=event, id=event_id)
         assert len(records) == 1, f"{pattern}: {records}"
-        if pattern != "duplicate":
+        if pattern != "already processed":
             assert any("duration" in key or key.endswith("_ms") for key in records[0]), records[0]
 
 
@@ -132,12 +132,12 @@ def test_variables_win_over_the_file(site, services):
 def test_a_log_line_is_one_line_whatever_an_event_says(site):
     site.handler("op.good", "ctx.log.info(event.payload) error(event.payload)", retry={"max": 0})
     worker = site.worker()
-    forged = 'x\n{"level": "error", "message": "forged"}\r\n\033[31m'
+    forged = 'x\n{"level": "error", "text": "forged"}\r\n\033[31m'
     site.publish("op.good", forged, message_id="id\nnew line")
     dead = site.dead()
     assert "forged" in dead.header("leveret-error")
     for line in worker.log.text().splitlines():
-        assert json.loads(line).get("message") != "forged"
+        assert json.loads(line)["text"] != "forged"
 
 
 def test_many_types_do_not_fill_the_metrics(site):

@@ -77,7 +77,7 @@ def test_each_event_has_one_row_in_the_ledger(opsdesk, shared):
 
 def test_the_second_delivery_is_skipped_as_a_duplicate(opsdesk):
     assert len(opsdesk.log.records("ticket created.*t-1")) == 1
-    assert opsdesk.log.records("duplicate", id="ops-ticket.created")
+    assert opsdesk.log.records("already processed", id="ops-ticket.created")
 
 
 def test_the_counters_are_served_as_the_seed_does(opsdesk):

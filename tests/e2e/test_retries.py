@@ -118,7 +118,7 @@ def test_a_handler_may_name_the_delay(shared, worker):
     assert second["attempt"] == 2
 
 
-@pytest.mark.parametrize("headers,attempts", [
+MADE_ELSEWHERE = [
     ({"x-retry-count": 2}, [3, 4]),
     ({"x-retry-count": 3}, [4]),
     ({"x-retry-count": 30}, [31]),
@@ -126,9 +126,20 @@ def test_a_handler_may_name_the_delay(shared, worker):
     ({"x-retry-count": 3, "leveret-attempt": 0}, [1, 2, 3, 4]),
     ({"x-retry-count": "many"}, [1, 2, 3, 4]),
     ({"x-retry-count": -1}, [1, 2, 3, 4]),
-], ids=lambda value: str(value) if isinstance(value, dict) else "")
-def test_attempts_made_elsewhere_count(shared, worker, headers, attempts):
-    event = shared.publish("job.counted", headers=headers)
+]
+
+
+@pytest.fixture(scope="module")
+def counted(shared, worker):
+    """All at once, so that they wait for their retries together."""
+    return [shared.publish("job.counted", headers=headers) for headers, _ in MADE_ELSEWHERE]
+
+
+@pytest.mark.parametrize("number", range(len(MADE_ELSEWHERE)),
+                         ids=[str(headers) for headers, _ in MADE_ELSEWHERE])
+def test_attempts_made_elsewhere_count(shared, counted, number):
+    headers, attempts = MADE_ELSEWHERE[number]
+    event = counted[number]
     dead = find_dead(shared, event)
     assert [mark["attempt"] for mark in shared.marks(id=event)] == attempts
     assert dead.header("leveret-attempt") == attempts[-1]
@@ -140,7 +151,7 @@ def test_user_id_cc_and_expiration_move_aside(shared, worker):
     """A broker would refuse, copy or expire the retry and the dead letter because of them."""
     other = shared.queue("copies")
     shared.queues.add(other)
-    shared.broker.declare(other)
+    shared.broker.declare(other, bind=(shared.exchange, other))
     by_user = shared.publish("job.fast", user_id="guest")
     by_copy = shared.publish("job.fast", headers={"CC": [other], "BCC": [other + ".none"]})
     by_time = shared.publish("job.fast", expiration="60000")
@@ -192,7 +203,7 @@ def test_errors_of_every_kind_are_readable(shared, worker, payload, reason):
 def test_a_text_error_names_file_and_line_once(shared, worker):
     dead = find_dead(shared, shared.publish("job.once"))
     assert re.search(r"job\.once\.lua:\d+: no luck", dead.header("leveret-error"))
-    assert "no luck" in dead.header("leveret-trace")
+    assert "job.once.lua:" in dead.header("leveret-trace")
 
 
 def test_retries_come_after_1_2_and_4_seconds(shared, worker, failed):

@@ -188,9 +188,11 @@ static void publish_survives_a_reconnect(void **state) {
     assert_int_equal(world->acks, 0);
     lvt_memory_broker_reconnect(world->broker);
     go(world);
-    /* in the dead letters twice, as the guarantee allows, and run once */
-    assert_int_equal(lvt_memory_broker_dead_count(world->broker), 2);
-    assert_int_equal(script->starts, 1);
+    /* The publish was sent again, and the event came again, after the publish's confirm: too late
+     * to join it. It is in the dead letters more than once, which is what at least once means. */
+    assert_int_equal(lvt_memory_broker_dead_count(world->broker), 3);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 1);
     assert_settled(world);
     world_free(world);
 }
