@@ -40,6 +40,7 @@ stage() {
     code=$?
     if [ $code -eq 0 ]; then
         outcome="${LVT_GREEN}passed${LVT_PLAIN}"
+        case $name in *tests*) TESTED=1 ;; esac
     elif [ $code -eq 5 ] && [ -n "$FILTER" ]; then
         outcome='nothing to run'
         code=0
@@ -51,17 +52,18 @@ stage() {
     return $code
 }
 
-unit_tests() { # unit_tests BUILD-DIR
+# unit_tests BUILD-DIR: those named '_live' use the servers, too.
+unit_tests() (
     if [ -n "$FILTER" ] && ! ctest --test-dir "$1" -N -R "$FILTER" | grep -q 'Test *#'; then
         return 5
     fi
-    TESTED=1
+    eval "$("$LVT_ROOT/tests/services.sh" env "$LVT_SLOT/services" 7>&-)"
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1 \
         UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         TSAN_OPTIONS=second_deadlock_stack=1 \
         flock "$1.lock" "${STEADY[@]}" ctest --test-dir "$1" --output-on-failure --parallel "$(nproc)" \
-        --timeout 120 --no-tests=error ${FILTER:+-R "$FILTER"}
-}
+        --timeout 120 --no-tests=error ${FILTER:+-R "$FILTER"} 7>&-
+)
 
 # e2e_tests BUILD-DIR LIMIT_S PYTEST-ARGUMENT...: on a copy of the program, which another run's
 # build cannot replace meanwhile. At the limit pytest is interrupted, so that it still cleans up.
@@ -72,11 +74,8 @@ e2e_tests() {
     mkdir -p "$bin" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" || return
     LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
         timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
-        "$LVT_ROOT/tests/e2e" -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
+        -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
         --durations=5 -r fE ${FULL:+--full} ${FILTER:+-k "$FILTER"} "$@" 7>&-
-    local code=$?
-    if [ $code -ne 5 ]; then TESTED=1; fi
-    return $code
 }
 
 finish() {
@@ -96,6 +95,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 BUILD=$LVT_ROOT/build
+E2E=$LVT_ROOT/tests/e2e
 E2E_LIMIT_S=420
 if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
 
@@ -103,12 +103,11 @@ if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
 export CI=1 # makes warnings errors
 stage 'build with ASan and UBSan' lvt_build "$BUILD/asan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=address || exit
-stage 'unit tests (ASan, UBSan)' unit_tests "$BUILD/asan"
-
 lvt_claim_slot "$BUILD/run/tests" || exit
 stage 'start RabbitMQ, PostgreSQL, Redis' \
     "$LVT_ROOT/tests/services.sh" start "$LVT_SLOT/services" 7>&- || exit
-stage 'end-to-end tests (ASan, UBSan)' e2e_tests "$BUILD/asan" $E2E_LIMIT_S
+stage 'unit tests (ASan, UBSan)' unit_tests "$BUILD/asan"
+stage 'end-to-end tests (ASan, UBSan)' e2e_tests "$BUILD/asan" $E2E_LIMIT_S "$E2E"
 
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
@@ -116,7 +115,7 @@ stage 'build with TSan' lvt_build "$BUILD/tsan" all \
 if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
 stage 'unit tests (TSan)' unit_tests "$BUILD/tsan"
 stage 'end-to-end tests of the threads (TSan)' \
-    e2e_tests "$BUILD/tsan" $E2E_LIMIT_S -m threads
+    e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
     stage 'container' "$LVT_ROOT/tests/container.sh"

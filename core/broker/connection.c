@@ -14,6 +14,8 @@
 #define FRAME_MAX 131072
 /* How long a call may take at least, whatever the heartbeat is. */
 #define CALL_MS_MIN 10000
+/* A slower connection is as good as none. */
+#define BYTES_PER_MS_MIN 100
 
 static struct timeval timeval_of(uint64_t ms) {
     return (struct timeval){.tv_sec = (time_t)(ms / 1000), .tv_usec = (long)(ms % 1000) * 1000};
@@ -21,6 +23,10 @@ static struct timeval timeval_of(uint64_t ms) {
 
 void lvt_connection_enter(struct lvt_connection *connection) {
     lvt_watch_enter(connection->watch, connection->limit_ms);
+}
+
+void lvt_connection_enter_to_send(struct lvt_connection *connection, size_t bytes) {
+    lvt_watch_enter(connection->watch, connection->limit_ms + bytes / BYTES_PER_MS_MIN);
 }
 
 void lvt_connection_leave(struct lvt_connection *connection) {

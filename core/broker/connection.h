@@ -41,6 +41,8 @@ struct lvt_bytes lvt_connection_server_version(const struct lvt_connection *conn
 
 /* All calls of the library go between these two. */
 void lvt_connection_enter(struct lvt_connection *connection);
+/* Instead of the first, or after it: a large message may take longer. */
+void lvt_connection_enter_to_send(struct lvt_connection *connection, size_t bytes);
 void lvt_connection_leave(struct lvt_connection *connection);
 
 /* The answer of a call that waits for one; what it points to is gone afterwards. When the broker

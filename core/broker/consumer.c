@@ -211,11 +211,18 @@ static uint64_t body_limit(void *ctx, unsigned queue) {
                                                                 : KEPT_BODY_MAX;
 }
 
+static enum leveret_code unknown_consumer(struct leveret_error *err) {
+    return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ delivered to an unknown consumer");
+}
+
 static enum leveret_code take_delivery(struct lvt_consumer *consumer, struct lvt_incoming *incoming,
                                        struct leveret_error *err) {
     struct lvt_delivery *delivery = incoming->delivery;
-    if (incoming->consumer >= consumer->queue_count ||
-        !lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)) {
+    if (incoming->consumer >= consumer->queue_count) {
+        lvt_delivery_free(delivery);
+        return unknown_consumer(err);
+    }
+    if (!lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)) {
         lvt_delivery_free(delivery);
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
     }
@@ -229,7 +236,7 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
                                 const struct lvt_incoming *incoming, struct leveret_error *err) {
     struct lvt_broker *broker = consumer->broker;
     if (incoming->consumer >= consumer->queue_count) {
-        return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ delivered to an unknown consumer");
+        return unknown_consumer(err);
     }
     const struct lvt_queue_state *queue = &broker->queues[incoming->consumer];
     struct lvt_field fields[] = {LVT_STRING("queue", queue->name),

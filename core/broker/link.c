@@ -16,6 +16,8 @@
 /* A session that lasted so long was a good one. */
 #define GOOD_SESSION_MS 10000
 
+_Static_assert(LVT_WATCHES == LVT_LINK_ROLES, "each link has a watch");
+
 const char *lvt_link_role_name(enum lvt_link_role role) {
     switch (role) {
     case LVT_LINK_CONSUMING:

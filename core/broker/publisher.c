@@ -235,6 +235,7 @@ static enum leveret_code send_batch(struct lvt_publisher *publisher, struct lvt_
             break;
         }
         bytes += publisher->waiting.first->body.len;
+        lvt_connection_enter_to_send(&link->connection, bytes);
         code = send_first(publisher, link, err);
     }
     return code;

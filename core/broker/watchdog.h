@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-#define LVT_WATCHES 3
+#define LVT_WATCHES 3 /* one for each link */
 
 /* One thread's connection. */
 struct lvt_watch {

@@ -1,8 +1,9 @@
 #include "event/key.h"
 
 static void update_sized(struct lvt_sha256 *sha, struct lvt_bytes bytes) {
-    const unsigned char len[4] = {(unsigned char)(bytes.len >> 24), (unsigned char)(bytes.len >> 16),
-                                  (unsigned char)(bytes.len >> 8), (unsigned char)bytes.len};
+    const unsigned char len[4] = {(unsigned char)(bytes.len >> 24),
+                                  (unsigned char)(bytes.len >> 16), (unsigned char)(bytes.len >> 8),
+                                  (unsigned char)bytes.len};
     lvt_sha256_update(sha, len, sizeof len);
     lvt_sha256_update(sha, bytes.data, bytes.len);
 }

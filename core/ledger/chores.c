@@ -30,21 +30,24 @@ struct lvt_chores {
     uint64_t expired;
 };
 
-static const char setup_sql[] = LVT_SETUP_SQL(" set_config('enable_seqscan', 'off', false),"
-                                              " set_config('lock_timeout', '2s', false),");
+static const char setup_sql[] = LVT_SETUP_SQL(
+    " set_config('enable_seqscan', 'off', false),"
+    " set_config('lock_timeout', '2s', false),");
 
 static const struct lvt_pg_prepared prepared[] = {
     {"strike", "DELETE FROM pending_invalidations WHERE id = ANY($1::bigint[])"},
     /* A row that has been handed out is due again after another 30 s, if it is still there. */
-    {"sweep", "UPDATE pending_invalidations SET created_at = now() WHERE id = ANY(ARRAY("
-              "  SELECT id FROM pending_invalidations"
-              "  WHERE created_at < now() - interval '30 s' ORDER BY id LIMIT $1::text::int"
-              "  FOR UPDATE SKIP LOCKED)) RETURNING id, pattern"},
-    {"expire", "DELETE FROM processed_events WHERE ctid = ANY(ARRAY("
-               "  SELECT ctid FROM processed_events WHERE processed_at <"
-               "   timezone('utc', now()) - $1::text::bigint * interval '1 ms'"
-               "  LIMIT $2::text::int))"
-               " AND (SELECT pg_try_advisory_xact_lock(" LVT_LOCK_RETENTION "))"},
+    {"sweep",
+     "UPDATE pending_invalidations SET created_at = now() WHERE id = ANY(ARRAY("
+     "  SELECT id FROM pending_invalidations"
+     "  WHERE created_at < now() - interval '30 s' ORDER BY id LIMIT $1::text::int"
+     "  FOR UPDATE SKIP LOCKED)) RETURNING id, pattern"},
+    {"expire",
+     "DELETE FROM processed_events WHERE ctid = ANY(ARRAY("
+     "  SELECT ctid FROM processed_events WHERE processed_at <"
+     "   timezone('utc', now()) - $1::text::bigint * interval '1 ms'"
+     "  LIMIT $2::text::int))"
+     " AND (SELECT pg_try_advisory_xact_lock(" LVT_LOCK_RETENTION "))"},
 };
 
 static void next_chore(struct lvt_chores *chores);
@@ -127,8 +130,7 @@ static void on_swept(void *ctx, PGresult *result) {
         full = PQntuples(result) == SWEEP_ROWS;
         for (int row = 0; row < PQntuples(result); row++)
             sink->invalidation_due(
-                sink->ctx,
-                lvt_claims_lock_key((const unsigned char *)PQgetvalue(result, row, 0)),
+                sink->ctx, lvt_claims_lock_key((const unsigned char *)PQgetvalue(result, row, 0)),
                 lvt_bytes(PQgetvalue(result, row, 1), (size_t)PQgetlength(result, row, 1)));
     }
     PQclear(result);

@@ -53,9 +53,8 @@ void lvt_ledger_free(struct lvt_ledger *ledger); /* after closed, or when never 
 /* Creates or upgrades the tables. Blocks. Tells what it does, a line at a time.
  * LEVERET_UNAVAILABLE: the server cannot be reached; LEVERET_CONFIG: it refuses us;
  * LEVERET_REFUSED: it refused a statement, and nothing was changed. */
-enum leveret_code lvt_ledger_migrate(const char *url,
-                                     void (*progress)(void *ctx, const char *line), void *ctx,
-                                     struct leveret_error *err) LVT_MUST_CHECK;
+enum leveret_code lvt_ledger_migrate(const char *url, void (*progress)(void *ctx, const char *line),
+                                     void *ctx, struct leveret_error *err) LVT_MUST_CHECK;
 
 /* Its client library and version, such as "libpq 15.18". Static storage. */
 const char *lvt_ledger_library(void);

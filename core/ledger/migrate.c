@@ -58,7 +58,8 @@ static enum leveret_code apply(const struct migration *migration) {
         run(migration,
             "SET client_encoding TO UTF8; SET timezone TO UTC; SET lock_timeout TO '10s';"
             " SET client_min_messages TO warning; BEGIN;"
-            " SELECT pg_advisory_xact_lock(" MIGRATE_LOCK ");"
+            " SELECT pg_advisory_xact_lock(" MIGRATE_LOCK
+            ");"
             " CREATE TABLE IF NOT EXISTS leveret_schema ("
             "  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),"
             "  version integer NOT NULL, legacy_newest timestamp);"
@@ -109,9 +110,8 @@ static PGconn *connect_and_wait(const char *url) {
     return conn;
 }
 
-enum leveret_code lvt_ledger_migrate(const char *url,
-                                     void (*progress)(void *ctx, const char *line), void *ctx,
-                                     struct leveret_error *err) {
+enum leveret_code lvt_ledger_migrate(const char *url, void (*progress)(void *ctx, const char *line),
+                                     void *ctx, struct leveret_error *err) {
     struct migration migration = {.progress = progress, .ctx = ctx, .err = err};
     struct leveret_error cause;
     enum leveret_code code = lvt_pg_check_url(url, err);

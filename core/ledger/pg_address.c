@@ -73,11 +73,10 @@ static void resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
         snprintf(address->error, sizeof address->error, "the host %s cannot be resolved: %s", host,
                  uv_strerror(status));
     for (const struct addrinfo *at = found; status == 0 && at; at = at->ai_next) {
-        int failed = at->ai_family == AF_INET6
-                         ? uv_ip6_name((const struct sockaddr_in6 *)at->ai_addr, numeric,
-                                       sizeof numeric)
-                         : uv_ip4_name((const struct sockaddr_in *)at->ai_addr, numeric,
-                                       sizeof numeric);
+        int failed =
+            at->ai_family == AF_INET6
+                ? uv_ip6_name((const struct sockaddr_in6 *)at->ai_addr, numeric, sizeof numeric)
+                : uv_ip4_name((const struct sockaddr_in *)at->ai_addr, numeric, sizeof numeric);
         if (!failed)
             append(address, host, numeric, port);
     }
@@ -115,8 +114,8 @@ static void advance(struct lvt_pg_address *address) {
             continue;
         }
         address->request.data = address;
-        int failed = uv_getaddrinfo(address->request.loop, &address->request, resolved, host, NULL,
-                                    &hints);
+        int failed =
+            uv_getaddrinfo(address->request.loop, &address->request, resolved, host, NULL, &hints);
         if (failed) {
             snprintf(address->error, sizeof address->error, "the host %s cannot be resolved: %s",
                      host, uv_strerror(failed));

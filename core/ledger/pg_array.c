@@ -2,7 +2,7 @@
 
 #include "base/utf8.h"
 
-#define HEADER_BYTES 20 /* dimensions, nulls, element's oid, length, lower bound */
+#define HEADER_BYTES 20             /* dimensions, nulls, element's oid, length, lower bound */
 #define ARRAY_MAX ((size_t)1 << 29) /* PostgreSQL's own limit of a value is 1 GiB */
 
 static void write_be32(char *at, uint32_t value) {

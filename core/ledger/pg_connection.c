@@ -6,7 +6,7 @@
 
 #include "ledger/pg_address.h"
 
-#define CONNECT_MS 10000 /* for the name, the connection and the set-up together */
+#define CONNECT_MS 10000  /* for the name, the connection and the set-up together */
 #define EXPECTED_MAX 1024 /* statements and syncs under way; a power of two */
 #define BACKOFF_CAP_MS 30000
 #define BACKOFF_STEPS 9
@@ -73,7 +73,7 @@ static void on_pause_over(uv_timer_t *timer) {
 
 /* The first tries come quickly, for most losses are short; then 1 to 30 s, give or take a half. */
 static uint64_t next_pause_ms(struct lvt_pg *pg) {
-    static const uint64_t pauses_ms[BACKOFF_STEPS] = {50,   200,  500,   1000, 2000,
+    static const uint64_t pauses_ms[BACKOFF_STEPS] = {50,   200,  500,   1000,          2000,
                                                       4000, 8000, 16000, BACKOFF_CAP_MS};
     uint64_t pause_ms = pauses_ms[pg->step];
     if (pg->step + 1 < BACKOFF_STEPS)
@@ -189,13 +189,12 @@ void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_par
         lengths[i] = (int)params[i].len;
         formats[i] = params[i].binary;
     }
-    expect(pg,
-           PQsendQueryPrepared(pg->conn, name, (int)param_count, values, lengths, formats, 1), done,
-           ctx);
+    expect(pg, PQsendQueryPrepared(pg->conn, name, (int)param_count, values, lengths, formats, 1),
+           done, ctx);
 }
 
-void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params,
-                  size_t param_count, lvt_pg_done *done, void *ctx) {
+void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params, size_t param_count,
+                  lvt_pg_done *done, void *ctx) {
     if (!can_send(pg))
         return;
     expect(pg, PQsendQueryParams(pg->conn, sql, (int)param_count, NULL, params, NULL, NULL, 0),
@@ -355,8 +354,7 @@ static void no_notice(void *ctx, const PGresult *result) {
 /* Ours first, where the URL may say otherwise; last what it may not. */
 static PGconn *start_connection(struct lvt_pg *pg) {
     const char *keywords[64] = {"fallback_application_name", "keepalives_idle",
-                                "keepalives_interval",       "keepalives_count",
-                                "tcp_user_timeout"};
+                                "keepalives_interval", "keepalives_count", "tcp_user_timeout"};
     const char *values[64] = {pg->options.application, "10", "5", "3", "30000"};
     size_t count = 5;
     for (const PQconninfoOption *o = pg->url; o->keyword && count < 59; o++) {
@@ -387,8 +385,8 @@ static void on_resolved(struct lvt_pg_address *address, bool ok) {
         return;
     }
     if (!ok) {
-        leveret_fail(&err, LEVERET_UNAVAILABLE, "%s", address->error[0] ? address->error
-                                                                      : "no host was found");
+        leveret_fail(&err, LEVERET_UNAVAILABLE, "%s",
+                     address->error[0] ? address->error : "no host was found");
         lose(pg, &err);
         return;
     }
@@ -400,7 +398,7 @@ static void on_resolved(struct lvt_pg_address *address, bool ok) {
     }
     PQsetNoticeReceiver(pg->conn, no_notice, NULL);
     PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE); /* which tells the SQLSTATE */
-    if (!poll_for(pg, UV_WRITABLE)) /* as if PQconnectPoll had asked for it */
+    if (!poll_for(pg, UV_WRITABLE))                  /* as if PQconnectPoll had asked for it */
         lose_connection(pg);
 }
 

@@ -57,8 +57,8 @@ struct lvt_pg_param {
 void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_param *params,
                     size_t param_count, lvt_pg_done *done, void *ctx);
 /* Any statement, with parameters and rows as text. */
-void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params,
-                  size_t param_count, lvt_pg_done *done, void *ctx);
+void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params, size_t param_count,
+                  lvt_pg_done *done, void *ctx);
 /* Ends a unit: an error skips what follows up to here. Without an open transaction it commits. */
 void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx);
 /* Sends what has been asked. */

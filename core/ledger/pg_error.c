@@ -69,8 +69,8 @@ void lvt_pg_explain(const PGresult *result, struct leveret_error *ret_err) {
     if (!message[0])
         message = "PostgreSQL gave an answer that was not expected";
     leveret_fail(ret_err, needs_a_person(state) ? LEVERET_CONFIG : LEVERET_UNAVAILABLE,
-                 "%.*s%s%s%s%s", (int)strcspn(message, "\n"), message, state[0] ? " (SQLSTATE " : "",
-                 state, state[0] ? ")" : "", next_step(state));
+                 "%.*s%s%s%s%s", (int)strcspn(message, "\n"), message,
+                 state[0] ? " (SQLSTATE " : "", state, state[0] ? ")" : "", next_step(state));
 }
 
 /* With verbosity "verbose", as during the connect, a server's refusal reads "FATAL:  28P01: text"
@@ -99,8 +99,7 @@ void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err
     bool person = needs_a_person(state) || (conn && PQconnectionNeedsPassword(conn));
     leveret_fail(ret_err, person ? LEVERET_CONFIG : LEVERET_UNAVAILABLE, "%.*s%s%s%s%s",
                  (int)strcspn(message, "\n"), message, state[0] ? " (SQLSTATE " : "", state,
-                 state[0] ? ")" : "",
-                 person && !state[0] ? next_step("28") : next_step(state));
+                 state[0] ? ")" : "", person && !state[0] ? next_step("28") : next_step(state));
 }
 
 enum leveret_code lvt_pg_check_url(const char *url, struct leveret_error *err) {

@@ -3,13 +3,17 @@
 
 #include "ledger/state.h"
 
+#define CANCELS_MAX 50
+#define CANCEL_PAUSE_MS 50
+
 static const char setup_sql[] = LVT_SETUP_SQL("");
 
 static const struct lvt_pg_prepared prepared[] = {
-    {"record", "INSERT INTO processed_events"
-               " (id, event_id, event_type, queue, processor_name, processed_at)"
-               " VALUES ($1::uuid, $2::text, $3::text, $4::text, $5::text, timezone('utc', now()))"
-               " ON CONFLICT (id) DO NOTHING"},
+    {"record",
+     "INSERT INTO processed_events"
+     " (id, event_id, event_type, queue, processor_name, processed_at)"
+     " VALUES ($1::uuid, $2::text, $3::text, $4::text, $5::text, timezone('utc', now()))"
+     " ON CONFLICT (id) DO NOTHING"},
 };
 
 static bool is_free(const struct lvt_pooled *pooled) {
@@ -101,6 +105,8 @@ static void open_another(struct lvt_ledger *ledger) {
         free(pooled);
         return;
     }
+    uv_timer_init(ledger->options.loop, &pooled->timer);
+    pooled->timer.data = pooled;
     pooled->next = ledger->pooled;
     ledger->pooled = pooled;
     ledger->pooled_count++;
@@ -181,12 +187,21 @@ void lvt_pool_settle(struct lvt_pooled *pooled) {
 
 /* ---- cancelling: PQcancel blocks, so another thread does it ---- */
 
+static void cancel(struct lvt_pooled *pooled);
+
 static void cancel_on_thread(uv_work_t *work) {
     struct lvt_pooled *pooled = work->data;
     char ignored[256];
     (void)PQcancel(pooled->cancel, ignored, sizeof ignored);
 }
 
+static void on_cancel_due(uv_timer_t *timer) {
+    struct lvt_pooled *pooled = timer->data;
+    if (pooled->up && !pooled->tx && pooled->syncs > 0)
+        cancel(pooled);
+}
+
+/* A request that overtakes its statement is forgotten by the server: so it is made again. */
 static void on_cancelled(uv_work_t *work, int status) {
     struct lvt_pooled *pooled = work->data;
     (void)status;
@@ -195,8 +210,12 @@ static void on_cancelled(uv_work_t *work, int status) {
     pooled->cancelling = false;
     if (pooled->ledger->closing)
         lvt_ledger_count_closed(pooled->ledger);
-    else
+    else if (pooled->syncs == 0)
         lvt_pool_settle(pooled);
+    else if (++pooled->cancels < CANCELS_MAX)
+        uv_timer_start(&pooled->timer, on_cancel_due, CANCEL_PAUSE_MS, 0);
+    else
+        lvt_pool_drop(pooled);
 }
 
 static void cancel(struct lvt_pooled *pooled) {
@@ -219,6 +238,7 @@ void lvt_pool_detach(struct lvt_pooled *pooled, bool stop) {
     pooled->tx = NULL;
     for (struct lvt_call *call = pooled->first; call; call = call->next)
         call->tx = NULL;
+    pooled->cancels = 0;
     if (stop && pooled->syncs > 0)
         cancel(pooled);
     else
@@ -226,6 +246,11 @@ void lvt_pool_detach(struct lvt_pooled *pooled, bool stop) {
 }
 
 /* ---- the end ---- */
+
+static void on_timer_closed(uv_handle_t *handle) {
+    const struct lvt_pooled *pooled = handle->data;
+    lvt_ledger_count_closed(pooled->ledger);
+}
 
 void lvt_pool_close(struct lvt_ledger *ledger) {
     for (struct lvt_pooled *pooled = ledger->pooled; pooled; pooled = pooled->next) {
@@ -236,7 +261,8 @@ void lvt_pool_close(struct lvt_ledger *ledger) {
             pooled->tx->over = LVT_TX_OUTAGE;
             pooled->tx = NULL;
         }
-        ledger->open_handles += pooled->cancelling ? 2 : 1;
+        ledger->open_handles += pooled->cancelling ? 3 : 2;
+        uv_close((uv_handle_t *)&pooled->timer, on_timer_closed);
         lvt_pg_close(pooled->pg, lvt_ledger_count_closed, ledger);
     }
 }

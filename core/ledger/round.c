@@ -150,9 +150,7 @@ static void settle(struct lvt_ledger *ledger, struct lvt_asked *asked) {
         return;
     claim->phase = LVT_PHASE_NONE;
     claim->held = got;
-    claim->result = got             ? LVT_CLAIM_GOT
-                    : asked->found ? LVT_CLAIM_DUPLICATE
-                                   : LVT_CLAIM_BUSY;
+    claim->result = got ? LVT_CLAIM_GOT : asked->found ? LVT_CLAIM_DUPLICATE : LVT_CLAIM_BUSY;
     if (got)
         lvt_claims_append(&ledger->held, claim, LVT_PHASE_HELD);
 }
@@ -162,11 +160,14 @@ static void on_claims_synced(void *ctx, PGresult *result) {
     struct lvt_asked_list *claims = &ledger->round.claims;
     struct lvt_claim *answered = NULL, **last = &answered;
     PQclear(result);
-    ledger->round.asking = false;
     if (ledger->round.claim_state[0]) {
+        if (strcmp(ledger->round.claim_state, "53200") == 0)
+            ledger->round.lock_max = ledger->locks > 1 ? ledger->locks / 2 : 1;
         ask_again(ledger);
         return;
     }
+    if (ledger->round.lock_max < ledger->options.max_claims)
+        ledger->round.lock_max++;
     for (uint32_t i = 0; i < claims->count; i++) {
         settle(ledger, &claims->items[i]);
         if (claims->items[i].claim) {
@@ -352,17 +353,17 @@ static void send_round(struct lvt_ledger *ledger) {
     if (round->claims.count > 0) {
         const struct lvt_pg_param locks = array_param(&round->lock_keys);
         const struct lvt_pg_param keys = array_param(&round->lookup_keys);
-        round->asking = true;
         lvt_pg_execute(pg, "lock", &locks, 1, on_locked, ledger);
         lvt_pg_sync(pg, NULL, NULL);
         lvt_pg_execute(pg, "look_up", &keys, 1, on_looked_up, ledger);
         lvt_pg_sync(pg, on_claims_synced, ledger);
     }
     if (round->records.count > 0) {
-        const struct lvt_pg_param params[] = {
-            array_param(&round->ids), array_param(&round->event_ids),
-            array_param(&round->event_types), array_param(&round->queues),
-            {ledger->name, strlen(ledger->name), false}};
+        const struct lvt_pg_param params[] = {array_param(&round->ids),
+                                              array_param(&round->event_ids),
+                                              array_param(&round->event_types),
+                                              array_param(&round->queues),
+                                              {ledger->name, strlen(ledger->name), false}};
         lvt_pg_execute(pg, "insert", params, 5, on_inserted, ledger);
     }
     lvt_pg_sync(pg, on_round_synced, ledger);
@@ -380,7 +381,7 @@ static void on_deadline(uv_timer_t *timer) {
 void lvt_round_start(struct lvt_ledger *ledger) {
     struct lvt_round *round = &ledger->round;
     uint32_t locks = ledger->locks - at_most(ledger->unlock_count, ledger->locks);
-    uint32_t room = ledger->options.max_claims - at_most(locks, ledger->options.max_claims);
+    uint32_t room = round->lock_max - at_most(locks, round->lock_max);
     if (ledger->session != LVT_SESSION_READY || round->under_way || round->paused)
         return;
     if (ledger->unlock_count == 0 && !ledger->to_record.first &&
@@ -408,7 +409,7 @@ void lvt_round_lost(struct lvt_ledger *ledger) {
     uv_timer_stop(&round->timer);
     ask_again(ledger);
     record_again(ledger);
-    round->under_way = round->asking = round->paused = false;
+    round->under_way = round->paused = false;
 }
 
 void lvt_round_init(struct lvt_ledger *ledger) {
@@ -421,6 +422,7 @@ void lvt_round_init(struct lvt_ledger *ledger) {
     lvt_pg_array_init(&round->event_types, LVT_PG_TEXT);
     lvt_pg_array_init(&round->queues, LVT_PG_TEXT);
     round->record_max = ROUND_MAX;
+    round->lock_max = ledger->options.max_claims;
     uv_timer_init(ledger->options.loop, &round->timer);
     round->timer.data = ledger;
 }
@@ -436,7 +438,7 @@ void lvt_round_close(struct lvt_ledger *ledger) {
 
 void lvt_round_free(struct lvt_ledger *ledger) {
     struct lvt_round *round = &ledger->round;
-    struct lvt_pg_array *arrays[] = {&round->unlock_keys, &round->lock_keys,   &round->lookup_keys,
+    struct lvt_pg_array *arrays[] = {&round->unlock_keys, &round->lock_keys, &round->lookup_keys,
                                      &round->ids,         &round->event_ids, &round->event_types,
                                      &round->queues};
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++)

@@ -10,23 +10,26 @@
 #define RELOCK_PAUSE_MS 500
 
 /* The planner must use the key's index whatever it believes about the table's size. */
-static const char setup_sql[] =
-    LVT_SETUP_SQL(" set_config('enable_seqscan', 'off', false),"
-                  " set_config('plan_cache_mode', 'force_generic_plan', false),"
-                  " set_config('lock_timeout', '500ms', false),");
+static const char setup_sql[] = LVT_SETUP_SQL(
+    " set_config('enable_seqscan', 'off', false),"
+    " set_config('plan_cache_mode', 'force_generic_plan', false),"
+    " set_config('lock_timeout', '500ms', false),");
 
 static const struct lvt_pg_prepared prepared[] = {
-    {"unlock", "SELECT count(*) FROM (SELECT pg_advisory_unlock(k) FROM unnest($1::bigint[]) k"
-               " OFFSET 0) u"},
-    {"lock", "SELECT n FROM unnest($1::bigint[]) WITH ORDINALITY t(k, n)"
-             " WHERE NOT pg_try_advisory_lock(k)"},
+    {"unlock",
+     "SELECT count(*) FROM (SELECT pg_advisory_unlock(k) FROM unnest($1::bigint[]) k"
+     " OFFSET 0) u"},
+    {"lock",
+     "SELECT n FROM unnest($1::bigint[]) WITH ORDINALITY t(k, n)"
+     " WHERE NOT pg_try_advisory_lock(k)"},
     {"relock", "SELECT k FROM unnest($1::bigint[]) k WHERE NOT pg_try_advisory_lock(k)"},
     {"look_up", "SELECT id FROM processed_events WHERE id = ANY($1::uuid[])"},
-    {"insert", "INSERT INTO processed_events"
-               " (id, event_id, event_type, queue, processor_name, processed_at)"
-               " SELECT k, i, t, q, $5::text, timezone('utc', now())"
-               " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u(k, i, t, q)"
-               " ON CONFLICT (id) DO NOTHING"},
+    {"insert",
+     "INSERT INTO processed_events"
+     " (id, event_id, event_type, queue, processor_name, processed_at)"
+     " SELECT k, i, t, q, $5::text, timezone('utc', now())"
+     " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u(k, i, t, q)"
+     " ON CONFLICT (id) DO NOTHING"},
 };
 
 static const char check_sql[] =
@@ -119,9 +122,10 @@ static void warn(struct lvt_ledger *ledger, const PGresult *row) {
                  "everybody: lower it, or raise max_locks_per_transaction",
                  ledger->options.max_claims, locks);
     if (strcmp(PQgetvalue(row, 0, CHECK_FSYNC), "off") == 0)
-        lvt_logf(log, LVT_WARN,
-                 "PostgreSQL runs with fsync = off: a crash of its machine loses records, and their "
-                 "events run again");
+        lvt_logf(
+            log, LVT_WARN,
+            "PostgreSQL runs with fsync = off: a crash of its machine loses records, and their "
+            "events run again");
     if (lvt_pg_start_pid(ledger->pg) != lvt_pg_server_pid(ledger->pg))
         lvt_logf(log, LVT_WARN,
                  "a pooler stands between here and PostgreSQL: it must pool by session "
@@ -133,13 +137,13 @@ static void on_checked(void *ctx, PGresult *result) {
     if (ended_it(ledger, result))
         return;
     const char *problem = NULL;
-    if (PQntuples(result) != 1 ||
-        atoi(PQgetvalue(result, 0, CHECK_VERSION)) < LVT_SCHEMA_VERSION)
+    if (PQntuples(result) != 1 || atoi(PQgetvalue(result, 0, CHECK_VERSION)) < LVT_SCHEMA_VERSION)
         problem = "the tables are of an older version; run `leveret migrate`";
     else if (atoi(PQgetvalue(result, 0, CHECK_PID)) != lvt_pg_server_pid(ledger->pg) ||
              strcmp(PQgetvalue(result, 0, CHECK_SEQSCAN), "off") != 0)
-        problem = "the session changes under the worker: a pooler in between pools by transaction; "
-                  "it must pool by session (pool_mode = session)";
+        problem =
+            "the session changes under the worker: a pooler in between pools by transaction; "
+            "it must pool by session (pool_mode = session)";
     else if (strcmp(PQgetvalue(result, 0, CHECK_COMMIT), "on") != 0 &&
              strcmp(PQgetvalue(result, 0, CHECK_COMMIT), "remote_apply") != 0)
         problem = "synchronous_commit cannot be turned on: acknowledged events could be lost";
@@ -280,8 +284,7 @@ static void on_locked_again(void *ctx, PGresult *result) {
         return;
     int lost = PQntuples(result);
     for (int row = 0; row < lost; row++)
-        mark_lost(ledger,
-                  lvt_claims_lock_key((const unsigned char *)PQgetvalue(result, row, 0)));
+        mark_lost(ledger, lvt_claims_lock_key((const unsigned char *)PQgetvalue(result, row, 0)));
     PQclear(result);
     set_ready(ledger, lost);
 }

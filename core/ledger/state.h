@@ -60,14 +60,13 @@ struct lvt_asked_list {
 
 struct lvt_round {
     bool under_way;
-    bool asking;   /* has claims whose answer is out */
-    bool inserting;
     struct lvt_asked_list claims, records;
     struct lvt_pg_array unlock_keys, lock_keys, lookup_keys;
     struct lvt_pg_array ids, event_ids, event_types, queues;
     char claim_state[6], record_state[6]; /* the SQLSTATE of what failed, or "" */
     struct leveret_error error;
     uint32_t record_max; /* halves when a batch has to be split */
+    uint32_t lock_max;   /* halves when the server runs out, grows by one with each round */
     uv_timer_t timer;    /* a pause after a failure, else the deadline of what is under way */
     bool paused;
 };
@@ -86,7 +85,8 @@ enum lvt_tx_phase {
     LVT_TX_PHASE_BEGINNING,
     LVT_TX_PHASE_OPEN,
     LVT_TX_PHASE_COMMITTING,
-    LVT_TX_PHASE_LOOKING_UP, /* its COMMIT's answer was lost; or waiting for a connection to do so */
+    LVT_TX_PHASE_LOOKING_UP, /* its COMMIT's answer was lost; or waiting for a connection to do so
+                              */
     LVT_TX_PHASE_OVER,       /* until it is committed or rolled back by its owner */
 };
 
@@ -129,6 +129,8 @@ struct lvt_pooled {
     bool rolled_back;
     bool dirty; /* a handler has changed the session's settings: not for the next one */
     bool cancelling;
+    uint32_t cancels; /* in a row */
+    uv_timer_t timer; /* to the next of them */
     PGcancel *cancel;
     uv_work_t work;
 };

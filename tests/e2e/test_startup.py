@@ -75,10 +75,10 @@ def bare(make_site):
     mine.close()
 
 
-def with_text(site, text, **changes):
+def with_text(site, text):
     """The configuration that tests use, without the keys that the text sets itself."""
     keys = re.findall(r"^(\w+) =", text)
-    path = site.write_config(**{key: None for key in keys}, **changes)
+    path = site.write_config(**{"log": {"level": "error"}, **{key: None for key in keys}})
     path.write_text(path.read_text() + text + "\n")
     return path
 
@@ -166,8 +166,8 @@ def test_bad_credentials(bare, services, key):
     url = {"rabbitmq": services.rabbitmq_url, "postgres": bare.database_url,
            "redis": services.redis_url}[key]
     bare.handler("good.event", "")
-    path = bare.write_config(**{key: {"url": with_password(url, "wr0ng-pass")}},
-                             log={"level": "error"})
+    path = bare.write_config(log={"level": "error"},
+                             **{key: {"url": with_password(url, "wr0ng-pass")}})
     result = bare.leveret("run", "-c", path, timeout_s=30)
     assert_one_line(result, CONFIG, rf"{key}\.url")
     assert "wr0ng-pass" not in result.stdout + result.stderr
@@ -202,25 +202,26 @@ def test_migrate_needs_a_server(bare):
     assert "s3cret" not in result.stderr + result.stdout
 
 
-@pytest.mark.parametrize("arguments,options,pattern", [
-    ({"x-queue-type": "classic"}, {}, r"x-queue-type.*classic.*quorum.*queue_type"),
-    ({"x-queue-type": "quorum", "x-message-ttl": 1000, "x-dead-letter-exchange": "",
-      "x-dead-letter-routing-key": "{dead}", "x-dead-letter-strategy": "at-least-once",
-      "x-overflow": "reject-publish"}, {"message_ttl_ms": 2000},
-     r"x-message-ttl.*1000.*2000.*message_ttl_ms"),
-], ids=["type", "ttl"])
-def test_a_queue_with_other_arguments(bare, arguments, options, pattern):
-    queue = bare.queue("good.event")
-    bare.broker.declare(queue, **{key: value.format(dead=bare.dead_letter)
-                                  if isinstance(value, str) else value
-                                  for key, value in arguments.items()})
-    bare.handler("good.event", "", **options)
-    path = bare.write_config(log={"level": "error"})
-    result = bare.leveret("run", "-c", path, timeout_s=30)
-    assert_one_line(result, CONFIG, re.escape(queue))
-    words = re.findall(r"[\w.-]+", pattern)
-    missing = [word for word in words if word.strip(".") not in lines(result)[0]]
-    assert not missing, f"{missing} not in {lines(result)[0]}"
+@pytest.mark.parametrize("before,after,words", [
+    ({"queue_type": "classic"}, {"queue_type": "quorum"},
+     ["x-queue-type", "classic", "quorum", "queue_type"]),
+    ({"message_ttl_ms": 1000}, {"message_ttl_ms": 2000},
+     ["x-message-ttl", "1000", "2000", "message_ttl_ms"]),
+    ({"message_ttl_ms": 1000}, {}, ["x-message-ttl", "1000", "none", "message_ttl_ms"]),
+    ({"dead_letter": "e2e-other-dlq"}, {}, ["x-dead-letter-routing-key", "e2e-other-dlq",
+                                            "{dead}", "dead_letter"]),
+], ids=["type", "ttl", "no-ttl", "dead-letter"])
+def test_a_queue_with_other_arguments(site, before, after, words):
+    site.handler("good.event", "", **before)
+    site.worker().stop()
+    site.handler("good.event", "", **after)
+    path = site.write_config(log={"level": "error"})
+    result = site.leveret("run", "-c", path, timeout_s=30)
+    assert_one_line(result, CONFIG, re.escape(site.queue("good.event")))
+    line = lines(result)[0]
+    missing = [word for word in words if word.format(dead=site.dead_letter) not in line]
+    assert not missing, f"{missing} not in {line}"
+    site.broker.delete("e2e-other-dlq")
 
 
 def test_an_exchange_of_another_type(bare):

@@ -192,8 +192,7 @@ static inline void add_verdict(struct script *script, struct lvt_verdict verdict
 }
 
 #define RETRY(text)                                                                                \
-    ((struct lvt_verdict){                                                                         \
-        .kind = LVT_VERDICT_RETRY, .reason = LVT_LITERAL(text), .after_ms = -1})
+    ((struct lvt_verdict){.kind = LVT_VERDICT_RETRY, .reason = LVT_LITERAL(text), .after_ms = -1})
 #define DONE ((struct lvt_verdict){.kind = LVT_VERDICT_DONE})
 
 /* ---- ports, watched ---- */
@@ -423,8 +422,7 @@ static inline struct world *world_new(void) {
     struct world *world = calloc(1, sizeof *world);
     assert_non_null(world);
     world->now_ms = START_MS;
-    world->clock =
-        (struct lvt_clock){world, world_now, world_wall, world_random, &world->timers};
+    world->clock = (struct lvt_clock){world, world_now, world_wall, world_random, &world->timers};
     world->log = (struct lvt_log){world_log, world, LVT_DEBUG};
     world->queries_last = &world->queries;
     world->pool = 4;
@@ -460,22 +458,22 @@ static inline struct script *handler_add(struct world *world, struct script *scr
 }
 
 static inline void world_attach(struct world *world) {
-    lvt_engine_attach(world->engine,
-                      (struct lvt_broker_port){world, world_ack, world_publish_port, world_flush,
-                                               world_live},
-                      (struct lvt_ledger_port){.self = world,
-                                               .ready = world_ready,
-                                               .claim = world_claim,
-                                               .record = world_record,
-                                               .release = world_release,
-                                               .tx_begin = world_tx_begin,
-                                               .tx_query = world_tx_query,
-                                               .tx_commit = world_tx_commit,
-                                               .tx_rollback = world_tx_rollback,
-                                               .tx_invalidate = world_tx_invalidate,
-                                               .invalidated = world_invalidated},
-                      (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
-                      (struct lvt_http_port){0});
+    lvt_engine_attach(
+        world->engine,
+        (struct lvt_broker_port){world, world_ack, world_publish_port, world_flush, world_live},
+        (struct lvt_ledger_port){.self = world,
+                                 .ready = world_ready,
+                                 .claim = world_claim,
+                                 .record = world_record,
+                                 .release = world_release,
+                                 .tx_begin = world_tx_begin,
+                                 .tx_query = world_tx_query,
+                                 .tx_commit = world_tx_commit,
+                                 .tx_rollback = world_tx_rollback,
+                                 .tx_invalidate = world_tx_invalidate,
+                                 .invalidated = world_invalidated},
+        (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
+        (struct lvt_http_port){0});
 }
 
 static inline void world_open(struct world *world) {

@@ -586,8 +586,11 @@ static void drain_finishes_what_runs_and_returns_the_rest(void **state) {
         publish(world, "a", id);
     }
     go(world);
+    struct lvt_memory_ledger_status ledger;
     lvt_engine_drain(world->engine);
+    lvt_memory_ledger_status(world->ledger, &ledger);
     assert_int_equal(lvt_engine_in_flight(world->engine), 2);
+    assert_int_equal(ledger.held, 2); /* the others' claims are given up */
     finish(script->held[1], LVT_VERDICT_DONE, NULL);
     finish(script->held[0], LVT_VERDICT_RETRY, "unlucky");
     go(world);
@@ -596,6 +599,25 @@ static void drain_finishes_what_runs_and_returns_the_rest(void **state) {
     assert_int_equal(world->acks, 2);
     /* eight unacked, and the retry, which waits */
     assert_int_equal(lvt_memory_broker_count(world->broker), 9);
+    world_free(world);
+}
+
+static void drain_forgets_what_waits(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    unsigned char key[LVT_KEY_BYTES];
+    (void)state;
+    add_verdict(script, (struct lvt_verdict){.kind = LVT_VERDICT_OUTAGE});
+    key_of("a.queue", "a", "busy", key);
+    assert_int_equal(lvt_memory_ledger_other_claims(world->ledger, key), LEVERET_OK);
+    publish(world, "a", "busy");
+    publish(world, "a", "out");
+    go(world);
+    assert_int_equal(world->timers.count, 2);
+    lvt_engine_drain(world->engine);
+    assert_int_equal(world->timers.count, 0);
+    advance(world, 60000);
+    assert_int_equal(script->starts, 1);
     world_free(world);
 }
 
@@ -715,6 +737,7 @@ int main(void) {
         cmocka_unit_test(sleeping_handlers_overlap),
         cmocka_unit_test(timeout_ends_a_run_and_counts),
         cmocka_unit_test(drain_finishes_what_runs_and_returns_the_rest),
+        cmocka_unit_test(drain_forgets_what_waits),
         cmocka_unit_test(drain_at_any_moment_loses_nothing),
         cmocka_unit_test(abandon_stops_what_runs),
         cmocka_unit_test(abandon_forgets_what_is_being_published),

@@ -132,6 +132,27 @@ static void redelivery_joins_its_run(void **state) {
     world_free(world);
 }
 
+static void failure_settles_the_redelivery(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    (void)state;
+    script->body = hold;
+    publish(world, "a", "e1");
+    go(world);
+    lvt_memory_broker_disconnect(world->broker);
+    lvt_memory_broker_reconnect(world->broker);
+    go(world);
+    finish(script->held[0], LVT_VERDICT_RETRY, "no");
+    script->body = NULL;
+    go(world);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 1);
+    advance(world, 60000);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 2);
+    assert_settled(world);
+    world_free(world);
+}
+
 static void redelivery_after_the_run_is_a_duplicate(void **state) {
     struct world *world = world_new();
     struct script *script = world_one(world, "a");
@@ -176,8 +197,8 @@ static void publish_survives_a_reconnect(void **state) {
     struct world *world = world_new();
     struct script *script = world_one(world, "a");
     (void)state;
-    add_verdict(script, (struct lvt_verdict){.kind = LVT_VERDICT_REJECT,
-                                             .reason = LVT_LITERAL("no")});
+    add_verdict(script,
+                (struct lvt_verdict){.kind = LVT_VERDICT_REJECT, .reason = LVT_LITERAL("no")});
     publish(world, "a", "e1");
     lvt_memory_broker_poll(world->broker);
     (void)lvt_engine_pump(world->engine);
@@ -420,8 +441,7 @@ static void wrong_data_is_permanent(void **state) {
     publish(world, "a", "e1");
     advance(world, 60000);
     assert_int_equal(script->starts, 1);
-    assert_header(&first_dead(world)->properties.headers, LVT_HEADER_ERROR,
-                  "the database says no");
+    assert_header(&first_dead(world)->properties.headers, LVT_HEADER_ERROR, "the database says no");
     assert_settled(world);
     world_free(world);
 }
@@ -715,6 +735,7 @@ static void answer_after_the_run_is_forgotten(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(redelivery_joins_its_run),
+        cmocka_unit_test(failure_settles_the_redelivery),
         cmocka_unit_test(redelivery_after_the_run_is_a_duplicate),
         cmocka_unit_test(failure_of_a_stale_run_is_not_published),
         cmocka_unit_test(publish_survives_a_reconnect),

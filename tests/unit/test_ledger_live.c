@@ -19,7 +19,7 @@
 #define PATIENCE_MS 20000
 
 static char url[1024], schema[32], name[32]; /* not the worker's: others may use the server */
-static PGconn *admin; /* looks from outside */
+static PGconn *admin;                        /* looks from outside */
 
 /* ---- a ledger and what it told ---- */
 
@@ -165,7 +165,8 @@ static int64_t ask(const char *sql) {
     int64_t value = -1;
     if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) > 0)
         value = atoll(PQgetvalue(result, 0, 0));
-    else if (PQresultStatus(result) != PGRES_COMMAND_OK && PQresultStatus(result) != PGRES_TUPLES_OK)
+    else if (PQresultStatus(result) != PGRES_COMMAND_OK &&
+             PQresultStatus(result) != PGRES_TUPLES_OK)
         fail_msg("%s: %s", sql, PQerrorMessage(admin));
     PQclear(result);
     return value;
@@ -198,8 +199,7 @@ static int set_up(void **state) {
 
 static void no_ledger_sessions(void) {
     for (int i = 0; i < 200; i++) {
-        if (ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = ours()") ==
-            0)
+        if (ask("SELECT count(*) FROM pg_stat_activity WHERE application_name = ours()") == 0)
             return;
         usleep(20000);
     }
@@ -322,8 +322,9 @@ static void test_claims_are_bounded(void **state) {
 }
 
 static int64_t locks(void) {
-    return ask("SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-               " WHERE locktype = 'advisory' AND application_name = ours()");
+    return ask(
+        "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+        " WHERE locktype = 'advisory' AND application_name = ours()");
 }
 
 static void test_release_at_any_time(void **state) {
@@ -582,8 +583,8 @@ static void test_errors_of_statements(void **state) {
     assert_string_equal(end.sqlstate, "23503");
 
     tx = begin(&world, &claims[2], LVT_TX_OK);
-    static const char *const refused[] = {"COMMIT", " -- x\n end;", "/* y */rollback work",
-                                          "begin",  "PREPARE TRANSACTION 'a'"};
+    static const char *const refused[] = {"COMMIT", " -- x\n end;", "/* y */rollback work", "begin",
+                                          "PREPARE TRANSACTION 'a'"};
     for (size_t i = 0; i < 5; i++) {
         rows = query(&world, tx, refused[i], NULL);
         assert_int_equal(rows.answer, LVT_ANSWER_ERROR);

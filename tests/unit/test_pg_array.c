@@ -24,9 +24,10 @@ static void test_empty(void **state) {
 }
 
 static void test_int8(void **state) {
-    static const char expected[] = "\0\0\0\1\0\0\0\0\0\0\0\x14\0\0\0\2\0\0\0\1"
-                                   "\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xfe"
-                                   "\0\0\0\x08\1\2\3\4\5\6\7\x08";
+    static const char expected[] =
+        "\0\0\0\1\0\0\0\0\0\0\0\x14\0\0\0\2\0\0\0\1"
+        "\0\0\0\x08\xff\xff\xff\xff\xff\xff\xff\xfe"
+        "\0\0\0\x08\1\2\3\4\5\6\7\x08";
     struct lvt_pg_array array;
     (void)state;
     lvt_pg_array_init(&array, LVT_PG_INT8);
@@ -41,9 +42,10 @@ static void test_int8(void **state) {
 }
 
 static void test_uuid(void **state) {
-    static const char expected[] = "\0\0\0\1\0\0\0\0\0\0\x0b\x86\0\0\0\1\0\0\0\1"
-                                   "\0\0\0\x10"
-                                   "0123456789abcdef";
+    static const char expected[] =
+        "\0\0\0\1\0\0\0\0\0\0\x0b\x86\0\0\0\1\0\0\0\1"
+        "\0\0\0\x10"
+        "0123456789abcdef";
     struct lvt_pg_array array;
     (void)state;
     lvt_pg_array_init(&array, LVT_PG_UUID);
@@ -55,10 +57,11 @@ static void test_uuid(void **state) {
 }
 
 static void test_text(void **state) {
-    static const char expected[] = "\0\0\0\1\0\0\0\0\0\0\0\x19\0\0\0\3\0\0\0\1"
-                                   "\0\0\0\2hi"
-                                   "\0\0\0\0"
-                                   "\0\0\0\2\xc3\xa9";
+    static const char expected[] =
+        "\0\0\0\1\0\0\0\0\0\0\0\x19\0\0\0\3\0\0\0\1"
+        "\0\0\0\2hi"
+        "\0\0\0\0"
+        "\0\0\0\2\xc3\xa9";
     struct lvt_pg_array array;
     (void)state;
     lvt_pg_array_init(&array, LVT_PG_TEXT);
@@ -83,8 +86,9 @@ static void expect_text(struct lvt_bytes in, const char *expected) {
 /* What PostgreSQL would refuse is replaced, so that one odd id cannot hold up a batch for ever. */
 static void test_text_is_made_valid(void **state) {
     (void)state;
-    expect_text(LVT_LITERAL("a\0b"), "a\xef\xbf\xbd"
-                                     "b");
+    expect_text(LVT_LITERAL("a\0b"),
+                "a\xef\xbf\xbd"
+                "b");
     expect_text(LVT_LITERAL("\xff"), "\xef\xbf\xbd");
     expect_text(LVT_LITERAL("x\xe2\x82"), "x\xef\xbf\xbd\xef\xbf\xbd");
     expect_text(LVT_LITERAL("\xed\xa0\x80!"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd!");

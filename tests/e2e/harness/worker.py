@@ -3,7 +3,7 @@ import json
 import os
 import pathlib
 import re
-import signal
+from signal import SIGABRT, SIGTERM
 import subprocess
 import urllib.error
 import urllib.request
@@ -115,18 +115,18 @@ class Worker:
         self.wait()
         self.process = None
 
-    def stop(self, timeout_s=30):
+    def stop(self, timeout_s=30, number=SIGTERM):
         """The orderly end, which every worker must be able to make."""
         if self.process is None:
             return
         if self.running():
-            self.signal(signal.SIGTERM)
+            self.signal(number)
         try:
             code = self.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.signal(signal.SIGABRT)
+            self.signal(SIGABRT)
             self.wait()
-            raise AssertionError(f"did not end within {timeout_s} s of SIGTERM") from None
+            raise AssertionError(f"did not end within {timeout_s} s of signal {number}") from None
         finally:
             self.process = None
         self.check_sanitizers()
