@@ -242,7 +242,7 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
     struct lvt_field fields[] = {LVT_STRING("queue", queue->name),
                                  LVT_INTEGER("bytes", (int64_t)incoming->body_size),
                                  LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
-                                 LVT_STRING("message_id", incoming->message_id)};
+                                 LVT_STRING("message_id", incoming->message_id.data)};
     size_t field_count = sizeof fields / sizeof *fields;
     if (body_limit(consumer, incoming->consumer) != broker->max_body_bytes) {
         /* Rejected, it would be gone. Unacked, it goes back when the connection closes. */

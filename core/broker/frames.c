@@ -14,12 +14,12 @@ void lvt_frames_free(struct lvt_frames *frames) {
     frames->delivery = NULL;
 }
 
-static void copy_text(char out[LVT_SHORT_MAX + 1], amqp_bytes_t in) {
-    size_t len = in.len < LVT_SHORT_MAX ? in.len : LVT_SHORT_MAX;
-    if (len > 0) {
-        memcpy(out, in.bytes, len);
+static void copy_text(struct lvt_short_text *out, amqp_bytes_t in) {
+    out->len = in.len < LVT_SHORT_MAX ? in.len : LVT_SHORT_MAX;
+    if (out->len > 0) {
+        memcpy(out->data, in.bytes, out->len);
     }
-    out[len] = '\0';
+    out->data[out->len] = '\0';
 }
 
 static enum leveret_code bad_frame(struct leveret_error *err) {
@@ -57,9 +57,9 @@ static enum leveret_code begin_delivery(struct lvt_frames *frames, const amqp_fr
     incoming->body_size = frames->body_left;
     if (frames->body_left > frames->limit(frames->ctx, incoming->consumer)) {
         incoming->kind = LVT_INCOMING_DISCARDED;
-        copy_text(incoming->message_id, properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG
-                                            ? properties->message_id
-                                            : amqp_empty_bytes);
+        copy_text(&incoming->message_id, properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG
+                                             ? properties->message_id
+                                             : amqp_empty_bytes);
         return LEVERET_OK;
     }
     /* Room for the texts and the body, a few headers, and what the arena adds to each. */
@@ -90,12 +90,12 @@ static void begin_return(struct lvt_frames *frames, const amqp_frame_t *frame) {
     struct lvt_incoming *incoming = &frames->message;
     incoming->kind = LVT_INCOMING_RETURN;
     incoming->reply_code = return_->reply_code;
-    copy_text(incoming->reply_text, return_->reply_text);
-    copy_text(incoming->exchange, return_->exchange);
-    copy_text(incoming->routing_key, return_->routing_key);
-    copy_text(incoming->message_id, properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG
-                                        ? properties->message_id
-                                        : amqp_empty_bytes);
+    copy_text(&incoming->reply_text, return_->reply_text);
+    copy_text(&incoming->exchange, return_->exchange);
+    copy_text(&incoming->routing_key, return_->routing_key);
+    copy_text(&incoming->message_id, properties->_flags & AMQP_BASIC_MESSAGE_ID_FLAG
+                                         ? properties->message_id
+                                         : amqp_empty_bytes);
 }
 
 /* ---- frames ---- */

@@ -14,6 +14,16 @@ enum lvt_incoming_kind {
     LVT_INCOMING_RETURN,    /* one of our publishes came back; its body was read past */
 };
 
+/* A short string of the protocol, which may have any byte in it; NUL-terminated, for logs. */
+struct lvt_short_text {
+    size_t len;
+    char data[LVT_SHORT_MAX + 1];
+};
+
+static inline bool lvt_short_text_is(const struct lvt_short_text *text, struct lvt_bytes bytes) {
+    return lvt_bytes_equal(lvt_bytes(text->data, text->len), bytes);
+}
+
 struct lvt_incoming {
     enum lvt_incoming_kind kind;
     amqp_method_t method;          /* METHOD: valid until the next read */
@@ -22,12 +32,10 @@ struct lvt_incoming {
     uint64_t tag;
     unsigned consumer; /* see lvt_frames_consumer */
     uint64_t body_size;
-    /* DISCARDED and RETURN; cut at their sizes, NUL-terminated */
-    char message_id[LVT_SHORT_MAX + 1];
+    struct lvt_short_text message_id; /* DISCARDED and RETURN */
     /* RETURN */
     int reply_code;
-    char reply_text[LVT_SHORT_MAX + 1];
-    char exchange[LVT_SHORT_MAX + 1], routing_key[LVT_SHORT_MAX + 1];
+    struct lvt_short_text reply_text, exchange, routing_key;
 };
 
 /* How large a body this consumer's messages may have. */

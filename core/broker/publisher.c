@@ -257,12 +257,12 @@ static void take_return(struct lvt_publisher *publisher, const struct lvt_incomi
         const struct lvt_properties *properties = &slot->publish->properties;
         struct lvt_bytes id =
             properties->present & LVT_HAS_MESSAGE_ID ? properties->message_id : lvt_bytes("", 0);
-        if (lvt_bytes_is(route.exchange, incoming->exchange) &&
-            lvt_bytes_is(route.routing_key, incoming->routing_key) &&
-            lvt_bytes_is(id, incoming->message_id)) {
+        if (lvt_short_text_is(&incoming->exchange, route.exchange) &&
+            lvt_short_text_is(&incoming->routing_key, route.routing_key) &&
+            lvt_short_text_is(&incoming->message_id, id)) {
             slot->returned = true;
             snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
-                     incoming->reply_code, incoming->reply_text);
+                     incoming->reply_code, incoming->reply_text.data);
         }
     }
     lvt_topology_request(publisher->broker);

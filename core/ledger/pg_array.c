@@ -72,6 +72,7 @@ bool lvt_pg_array_end(struct lvt_pg_array *array) {
 
 void lvt_pg_text(struct lvt_buffer *buffer, struct lvt_bytes text) {
     size_t from = 0, at = 0;
+    lvt_buffer_append(buffer, "", 0); /* empty is not NULL */
     while (at < text.len) {
         size_t len = text.data[at] == '\0' ? 0 : lvt_utf8_length(text.data + at, text.len - at);
         if (len > 0) {
@@ -82,5 +83,6 @@ void lvt_pg_text(struct lvt_buffer *buffer, struct lvt_bytes text) {
         lvt_buffer_text(buffer, "\xef\xbf\xbd");
         from = ++at;
     }
-    lvt_buffer_append(buffer, text.data + from, at - from);
+    if (at > from)
+        lvt_buffer_append(buffer, text.data + from, at - from);
 }

@@ -18,6 +18,7 @@
 #define ROUND_MAX 1000 /* claims, and records, of one round */
 #define ROUND_DEADLINE_MS 30000
 #define SPLIT_PAUSE_MS 20
+#define LOCKS_OUT_MS 30000
 
 static bool reserve(struct lvt_asked_list *list, uint32_t size) {
     if (list->size >= size)
@@ -161,12 +162,11 @@ static void on_claims_synced(void *ctx, PGresult *result) {
     struct lvt_claim *answered = NULL, **last = &answered;
     PQclear(result);
     if (ledger->round.claim_state[0]) {
-        if (strcmp(ledger->round.claim_state, "53200") == 0)
-            ledger->round.lock_max = ledger->locks > 1 ? ledger->locks / 2 : 1;
         ask_again(ledger);
         return;
     }
-    if (ledger->round.lock_max < ledger->options.max_claims)
+    if (ledger->round.lock_max < ledger->options.max_claims &&
+        uv_now(ledger->options.loop) - ledger->round.locks_out_ms > LOCKS_OUT_MS)
         ledger->round.lock_max++;
     for (uint32_t i = 0; i < claims->count; i++) {
         settle(ledger, &claims->items[i]);
@@ -258,10 +258,13 @@ static void finish(struct lvt_ledger *ledger) {
         recorded = take_recorded(ledger);
         round->record_max = at_most(ROUND_MAX, round->record_max * 2);
     }
-    if (strcmp(trouble, "53200") == 0)
+    if (strcmp(trouble, "53200") == 0) {
+        round->lock_max = round->lock_max > 1 ? round->lock_max / 2 : 1;
+        round->locks_out_ms = uv_now(ledger->options.loop);
         lvt_session_relock(ledger, &round->error);
-    else if (trouble[0])
+    } else if (trouble[0]) {
         lvt_session_fail(ledger, &round->error);
+    }
     if (recorded)
         ledger->options.sink.recorded(ledger->options.sink.ctx, recorded);
     lvt_ledger_soon(ledger);

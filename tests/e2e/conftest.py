@@ -5,6 +5,7 @@ LEVERET_TEST_SERVICES   the folder of servers that tests/services.sh has started
 """
 import os
 import pathlib
+import socket
 import sys
 import tempfile
 
@@ -116,6 +117,14 @@ def web():
     server = Web()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def closed_port():
+    """A port that refuses connections: somebody has it, and does not listen."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 @pytest.hookimpl(hookwrapper=True)

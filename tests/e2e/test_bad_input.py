@@ -107,6 +107,32 @@ def test_a_body_over_the_limit_is_never_read(shared, worker, still_works, size):
     worker.wait_log(f"max_body_bytes.*big-{size}|big-{size}.*max_body_bytes")
 
 
+@pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 20 * MAX_BODY_BYTES])
+def test_a_body_over_the_limit_on_a_queue_without_dead_letters(site, size):
+    """Rejected, it would be gone: the queue is somebody else's and is taken as it stands."""
+    queue = site.queue("plain")
+    site.broker.declare(queue)
+    site.handler("plain.event", "mark(event, ctx)", queue=queue, queue_type="classic")
+    worker = site.worker(max_body_bytes=MAX_BODY_BYTES)
+    body = envelope(b'"' + b"x" * (size - len(envelope(b'""', b"plain.event"))) + b'"',
+                    b"plain.event")
+    assert len(body) == size
+    for number in range(3):
+        site.broker.publish("", queue, body, message_id=f"big-{number}", headers=OWN_HEADERS)
+    event = site.publish("plain.event", queue=queue)
+    site.wait_marks(1, id=event)
+    dead = [site.dead() for _ in range(3)]
+    assert {message.properties.message_id for message in dead} == {"big-0", "big-1", "big-2"}
+    for message in dead:
+        assert message.body == body
+        assert own_headers(message) == OWN_HEADERS
+        assert "max_body_bytes" in message.header("leveret-error")
+        assert message.header("leveret-origin-queue") == queue
+    assert len(site.marks()) == 1
+    site.assert_settled(worker)
+    assert site.broker.get(site.dead_letter) is None
+
+
 def test_a_body_of_exactly_the_limit_is_handled(shared, worker, still_works):
     filler = MAX_BODY_BYTES - len(envelope(b'""'))
     send(shared, envelope(b'"' + b"x" * filler + b'"'), message_id="full")

@@ -115,12 +115,12 @@ def test_text_logs_name_event_id_and_outcome(site):
     assert "\033" not in worker.log.text(), "colours belong to terminals"
 
 
-def test_variables_win_over_the_file(site, services):
+def test_variables_win_over_the_file(site, services, closed_port):
     site.handler("op.good", "mark(event, ctx)")
+    at = f"wr0ng@127.0.0.1:{closed_port}"
     worker = site.worker(
-        rabbitmq={"url": "amqp://wrong:wr0ng@127.0.0.1:1/"},
-        postgres={"url": "postgresql://wrong:wr0ng@127.0.0.1:1/x"},
-        redis={"url": "redis://:wr0ng@127.0.0.1:1/0"},
+        rabbitmq={"url": f"amqp://wrong:{at}/"}, postgres={"url": f"postgresql://wrong:{at}/x"},
+        redis={"url": f"redis://:{at}/0"},
         env={"RABBITMQ_URL": services.rabbitmq_url, "DATABASE_URL": site.database_url,
              "REDIS_URL": services.redis_url, "LEVERET_NAME": "by-variable",
              "LEVERET_RABBITMQ_PREFETCH": "7"})

@@ -19,7 +19,8 @@ ctx.db.exec("insert into runs (event_id, attempt) values ($1, $2)", event.id, ev
 
 
 @pytest.fixture(autouse=True)
-def put_back(services):
+def put_back(services, site):
+    """Before the site is taken down, which needs them."""
     yield
     services.start_all()
 
@@ -106,11 +107,13 @@ def test_rabbitmq_killed_while_200_handlers_run(site, services):
         ctx.sleep(1000)
         ctx.redis.rpush(MARKS .. ':ended', event.id)""", concurrency=200)
     worker = site.worker(rabbitmq={"prefetch": 400}, log={"level": "info"})
+    services.wait_for_directory(*site.queues, site.dead_letter)
     began, ended = site.marks_key + ":began", site.marks_key + ":ended"
     ids = {site.publish("one.second") for _ in range(50)}
     ids |= {site.publish("one.second", confirm=False) for _ in range(150)}
     wait("most to run", lambda: site.redis.llen(began) >= 150)
     services.kill("rabbitmq")
+    assert site.redis.llen(ended) < 200, "too late: nothing was running any more"
     not_ready(worker)
     services.start("rabbitmq")
     worker.wait_ready(60)
@@ -166,14 +169,12 @@ def test_the_worker_killed_in_the_middle(site, web):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_starts_with_a_server_away(site, services, name):
     site.handler("load.event", "mark(event, ctx)")
-    if name == "redis":
-        site.redis.ping()
     services.stop(name)
     worker = site.worker(ready=False)
     worker.wait_log({"rabbitmq": "RabbitMQ", "postgres": "PostgreSQL", "redis": "Redis"}[name])
     wait("the admin pages", lambda: worker.get("/livez")[0] == 200)
     not_ready(worker)
-    assert name[:5] in worker.get("/readyz")[1].lower(), "it says who is away"
+    wait("/readyz to say who is away", lambda: name in worker.get("/readyz")[1].lower())
     services.start(name)
     worker.wait_ready(60)
     wait("its consumer", lambda: site.broker.consumers(site.queue("load.event")))
@@ -214,6 +215,7 @@ def test_a_retry_outlives_the_broker(site, services):
     site.handler("waits.long", "mark(event, ctx) if event.attempt == 1 then error('once') end",
                  retry={"max": 1, "base_ms": 4000}, concurrency=50)
     worker = site.worker()
+    services.wait_for_directory(*site.queues, site.dead_letter)
     ids = {site.publish("waits.long", confirm=False) for _ in range(100)}
     wait("the first attempts", lambda: len(site.marks(attempt=1)) >= 100)
     worker.wait_outcomes("retried", 100)

@@ -195,8 +195,9 @@ def test_a_database_that_was_not_migrated(bare, services):
     assert_one_line(result, CONFIG, "leveret migrate")
 
 
-def test_migrate_needs_a_server(bare):
-    path = bare.write_config(postgres={"url": "postgresql://nobody:s3cret@127.0.0.1:1/none"})
+def test_migrate_needs_a_server(bare, closed_port):
+    path = bare.write_config(
+        postgres={"url": f"postgresql://nobody:s3cret@127.0.0.1:{closed_port}/none"})
     result = bare.leveret("migrate", "-c", path)
     assert_one_line(result, UNAVAILABLE, "127.0.0.1")
     assert "s3cret" not in result.stderr + result.stdout
@@ -265,11 +266,12 @@ def try_publish(site, event_type):
         return None
 
 
-def test_check_connects_to_nothing(bare):
+def test_check_connects_to_nothing(bare, closed_port):
     bare.handler("good.event", "")
-    path = bare.write_config(rabbitmq={"url": "amqp://nobody:s3cret@127.0.0.1:1/"},
-                             postgres={"url": "postgresql://nobody:s3cret@127.0.0.1:1/none"},
-                             redis={"url": "redis://:s3cret@127.0.0.1:1/0"})
+    at = f"s3cret@127.0.0.1:{closed_port}"
+    path = bare.write_config(rabbitmq={"url": f"amqp://nobody:{at}/"},
+                             postgres={"url": f"postgresql://nobody:{at}/none"},
+                             redis={"url": f"redis://:{at}/0"})
     result = bare.leveret("check", "-c", path)
     assert result.returncode == OK
     assert "s3cret" not in result.stdout + result.stderr

@@ -327,6 +327,19 @@ static void test_answers_are_everybodys_own(void **state) {
     ack_all(live);
 }
 
+/* Texts of the protocol may have any byte in them: a return is known by all of them. */
+static void test_a_return_with_a_nul_in_it_is_no_confirm(void **state) {
+    struct live *live = need_server(state);
+    struct lvt_publish publish = to(LVT_TO_QUEUE, "test.broker.nowhere", 0);
+    publish.destination.name = LVT_LITERAL("test.broker\0nowhere");
+    publish.properties.present = LVT_HAS_MESSAGE_ID;
+    publish.properties.message_id = LVT_LITERAL("a\0b");
+    live->port.publish(live->port.self, &publish);
+    live->port.flush(live->port.self);
+    run_until(live, &live->answered_count, 1);
+    assert_int_equal(publish.result, LVT_PUBLISH_RETURNED);
+}
+
 static void test_a_body_over_the_limit_goes_to_the_dead_letters(void **state) {
     struct live *live = need_server(state);
     static char body[300000];
@@ -379,6 +392,7 @@ int main(void) {
         LIVE(test_a_window_goes_round_many_times),
         LIVE(test_a_delay_is_never_early),
         LIVE(test_answers_are_everybodys_own),
+        LIVE(test_a_return_with_a_nul_in_it_is_no_confirm),
         LIVE(test_a_body_over_the_limit_goes_to_the_dead_letters),
         LIVE(test_what_is_not_acked_comes_again),
     };

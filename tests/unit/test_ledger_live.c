@@ -7,9 +7,12 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -291,7 +294,7 @@ static void test_one_of_two_gets_it(void **state) {
     assert_int_equal(a.got + b.got, 500);
     close_world(&a);
     close_world(&b);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims_a);
     free(claims_b);
 }
@@ -317,7 +320,7 @@ static void test_claims_are_bounded(void **state) {
     }
     WAIT(&world, world.got == 300);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -363,7 +366,7 @@ static void test_release_at_any_time(void **state) {
         world.port.release(world.port.self, &claims[i]);
     WAIT(&world, locks() == 0);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -400,7 +403,7 @@ static void test_what_is_in_hand_survives_a_loss(void **state) {
     WAIT(&b, b.duplicate == 200);
     close_world(&a);
     close_world(&b);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
     free(others);
 }
@@ -425,7 +428,7 @@ static void test_losses_under_load(void **state) {
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 4000);
     assert_int_equal(world.busy, 0);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -553,7 +556,7 @@ static void test_record_and_writes_commit_together(void **state) {
     assert_string_equal(rows.cell, "{\"a\": \"b\"}");
     assert_int_equal(commit(&world, tx).result, LVT_TX_OK);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -606,7 +609,7 @@ static void test_errors_of_statements(void **state) {
     assert_int_equal(commit(&world, tx).result, LVT_TX_OUTAGE);
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 1);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -632,7 +635,7 @@ static void test_rollback_cancels(void **state) {
     assert_int_equal(commit(&world, tx).result, LVT_TX_OK);
     assert_false(never.answered);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -660,7 +663,7 @@ static void test_more_transactions_than_connections(void **state) {
     assert_int_equal(done, 20);
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 20);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -697,7 +700,7 @@ static void test_lost_commits(void **state) {
     }
     assert_true(answered[LVT_TX_OUTAGE] > 0);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -726,7 +729,7 @@ static void test_lost_transactions(void **state) {
     assert_int_equal(commit(&world, tx).result, LVT_TX_OUTAGE);
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 0);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -754,7 +757,7 @@ static void test_invalidations(void **state) {
     world.port.invalidated(world.port.self, atoll(rows.cell));
     WAIT(&world, ask("SELECT count(*) FROM pending_invalidations") == 1);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 static void test_retention(void **state) {
@@ -771,7 +774,7 @@ static void test_retention(void **state) {
     assert_true(ask("SELECT count(*) FROM processed_events") > 900);
     WAIT(&world, (lvt_ledger_status(world.ledger, &status), status.rows_expired >= 4000));
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 /* ---- schema ---- */
@@ -807,7 +810,7 @@ static void test_a_seed_table_keeps_its_rows(void **state) {
     WAIT(&world, world.recorded == 10);
     assert_int_equal(ask("SELECT count(*) FROM processed_events WHERE queue = ''"), 10);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -828,7 +831,7 @@ static void test_odd_ids(void **state) {
     WAIT(&world, world.recorded == 4);
     assert_int_equal(ask("SELECT max(length(event_id)) FROM processed_events"), 10240);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
 }
 
@@ -843,7 +846,7 @@ static void expect_failure(const char *to, const char *text) {
     if (!strstr(status.failure.text, text))
         fail_msg("no \"%s\" in \"%s\"", text, status.failure.text);
     close_world(&world);
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 static void test_failures_are_named(void **state) {
@@ -865,13 +868,22 @@ static void test_failures_are_named(void **state) {
     assert_null(strstr(err.text, "sec"));
 
     uv_loop_init(&loop);
-    open_world(&world, &loop, "postgresql://u:p@127.0.0.1:1/d", 10, 0);
+    /* a port that is taken, and nobody listens on */
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int taken = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(taken, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(getsockname(taken, (struct sockaddr *)&address, &len), 0);
+    snprintf(elsewhere, sizeof elsewhere, "postgresql://u:p@127.0.0.1:%d/d",
+             ntohs(address.sin_port));
+    open_world(&world, &loop, elsewhere, 10, 0);
     WAIT(&world, world.log[0]);
     assert_non_null(strstr(world.log, "refused"));
     close_world(&world);
+    close(taken);
     open_world(&world, &loop, "postgresql://u:p@no-such-host.invalid/d", 10, 0);
     close_world(&world); /* with the resolution under way */
-    uv_loop_close(&loop);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 /* The look-up's plan, on a table that the statistics believe to be empty. */

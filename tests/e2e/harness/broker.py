@@ -1,6 +1,7 @@
 """RabbitMQ as pika sees it, with header tables kept as the bytes on the wire."""
 import contextlib
 import functools
+import logging
 import struct
 import threading
 
@@ -8,6 +9,7 @@ import pika
 import pika.data
 import pika.exceptions
 
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # a lost connection is part of the tests
 DEAD = (pika.exceptions.AMQPError, OSError)
 CUT = (pika.exceptions.AMQPConnectionError, pika.exceptions.ConnectionWrongStateError,
        pika.exceptions.ChannelWrongStateError)

@@ -4,6 +4,8 @@ import shlex
 import subprocess
 from urllib.parse import urlsplit
 
+from harness.waiting import wait
+
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "services.sh"
 NAMES = ("rabbitmq", "postgres", "redis")
 
@@ -44,6 +46,17 @@ class Services:
 
     def kill(self, name):
         self.run("kill-" + name)
+
+    def wait_for_directory(self, *queues):
+        """RabbitMQ 3.10 writes the directory of its quorum queues with a delay: a queue created in
+        the last half second before a SIGKILL comes back without a leader and without its messages.
+        Waits until these queues are in it."""
+        def registered():
+            tables = self.directory.glob("rabbitmq/mnesia/*/quorum/*/names.dets")
+            data = b"".join(path.read_bytes() for path in tables)
+            return all(queue.encode() in data for queue in queues)
+
+        wait("RabbitMQ's directory of quorum queues", registered)
 
     def start(self, name):
         self.run("start-" + name)
