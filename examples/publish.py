@@ -3,8 +3,9 @@
 
     examples/publish.py ticket.created '{"id": "t-1", "ownerId": "u-1"}'
 
-RABBITMQ_URL names the broker. The message id makes a duplicate recognisable: it belongs to the event,
-not to the thing that the event is about, so each new event gets a new one unless --id says otherwise.
+RABBITMQ_URL names the broker. The message id makes a duplicate recognisable: it belongs to the
+event, not to the thing that the event is about, so each new event gets a new one unless --id says
+otherwise.
 """
 import argparse
 import json
@@ -48,7 +49,7 @@ def main():
                 delivery_mode=2,  # outlives a restart of the broker
                 content_type="application/json",
             ),
-            mandatory=True,  # an event that no queue is bound for is an error here, not a silent loss
+            mandatory=True,  # an event that no queue takes is an error, not a silent loss
         )
     except pika.exceptions.UnroutableError:
         sys.exit(f"publish.py: no queue takes {args.event}: has its handler been deployed?")

@@ -1,9 +1,10 @@
 #!/bin/bash
 # From a fresh checkout to events handled: examples/quickstart.sh [--once]
 #
-# Installs the packages that are missing, builds, starts a private RabbitMQ, PostgreSQL and Redis, runs
-# the worker with handlers/opsdesk, publishes six events and shows what became of each. Then it stays
-# up for you to try things on, until Ctrl-C. With --once it ends by itself, with 0 if all went well.
+# Installs the packages that are missing, builds, starts a private RabbitMQ, PostgreSQL and Redis,
+# runs the worker with handlers/opsdesk, publishes six events and shows what became of each. Then it
+# stays up for you to try things on, until Ctrl-C. With --once it ends by itself, with 0 if all went
+# well.
 set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/../tests/lib/common.sh"
 
@@ -98,7 +99,8 @@ publish() { "$PUBLISH" "$@" | sed 's/^/    /' || give_up "could not publish $1";
 publish_all() {
     local id=quickstart-$$
     lvt_note "some cached pages for the handlers to invalidate: tickets:list:1 to 3"
-    redis-cli -u "$REDIS_URL" mset tickets:list:1 a tickets:list:2 b tickets:list:3 c >/dev/null 2>&1
+    redis-cli -u "$REDIS_URL" mset tickets:list:1 a tickets:list:2 b tickets:list:3 c \
+        >/dev/null 2>&1
     publish ticket.created --id "$id-1" \
         '{"id": "t-1", "title": "Printer on fire", "status": "open", "ownerId": "u-1"}'
     publish ticket.updated --id "$id-2" '{"id": "t-1", "title": "Printer still on fire"}'
@@ -179,7 +181,8 @@ trap 'exit 143' TERM
 
 "$LVT_LIB/install.sh" build server client || exit
 lvt_step "Building leveret"
-lvt_build "$LVT_ROOT/build/quickstart" leveret -DCMAKE_BUILD_TYPE=Release -DLEVERET_TESTS=OFF || exit
+lvt_build "$LVT_ROOT/build/quickstart" leveret -DCMAKE_BUILD_TYPE=Release \
+    -DLEVERET_TESTS=OFF || exit
 
 lvt_step "Starting a private RabbitMQ, PostgreSQL and Redis"
 lvt_claim_slot "$LVT_ROOT/build/run/quickstart" || exit
@@ -189,7 +192,8 @@ eval "$("$LVT_ROOT/tests/services.sh" env "$LVT_SLOT/services" 7>&-)"
 lvt_step "Creating the ledger's table"
 LEVERET=$LVT_SLOT/leveret
 # A copy: another run's build must not replace the program under this one.
-flock "$LVT_ROOT/build/quickstart.lock" cp -f "$LVT_ROOT/build/quickstart/leveret" "$LEVERET" || exit
+BUILD=$LVT_ROOT/build/quickstart
+flock "$BUILD.lock" cp -f "$BUILD/leveret" "$LEVERET" || exit
 ADMIN=127.0.0.1:$(lvt_free_ports 1)
 write_config
 "$LEVERET" migrate -c "$LVT_SLOT/leveret.lua" 7>&- 2>&1 | sed 's/^/    /' || exit

@@ -54,7 +54,8 @@ make_base_image() {
     }
     rm -rf "$SCRATCH"/var/cache/apt/archives/*.deb
     container=$(bah from scratch) && bah add -q "$container" "$SCRATCH" / >/dev/null &&
-        bah commit -q "$container" "docker.io/library/$BASE" >/dev/null && bah rm "$container" >/dev/null
+        bah commit -q "$container" "docker.io/library/$BASE" >/dev/null &&
+        bah rm "$container" >/dev/null
     local code=$?
     rm -rf "$SCRATCH"
     SCRATCH=

@@ -40,19 +40,19 @@ stage() {
     code=$?
     if [ $code -eq 0 ]; then
         outcome="${LVT_GREEN}passed${LVT_PLAIN}"
-        case $name in *tests*) TESTED=1 ;; esac
     elif [ $code -eq 5 ] && [ -n "$FILTER" ]; then
         outcome='nothing to run'
-        code=0
     else
         outcome="${LVT_RED}FAILED${LVT_PLAIN}"
         FAILED=1
     fi
+    case $name:$code in *tests*:[!5]*) TESTED=1 ;; esac
     RESULTS+=("$(printf '%-44s %s (%d s)' "$name" "$outcome" $((SECONDS - start_s)))")
     return $code
 }
 
-# unit_tests BUILD-DIR [CTEST-ARGUMENT...]: those named '_live' use the servers, too.
+# unit_tests BUILD-DIR [CTEST-ARGUMENT...]: those named '_live' use the servers, too. A
+# filter takes the place of the arguments.
 unit_tests() (
     local dir=$1
     shift

@@ -9,7 +9,7 @@ usage() {
 usage: tests/services.sh VERB DIR
 
   start            stop what an earlier run left in DIR, then start all three with empty data
-  stop             stop all three, and what else has a .pid file in DIR; remove the data, keep the logs
+  stop             stop all three, and what else has a .pid file in DIR; keep only the logs
   env              print RABBITMQ_URL, DATABASE_URL, REDIS_URL and the process ids, for eval
   stop-NAME        stop one server in an orderly way; NAME is rabbitmq, postgres or redis
   kill-NAME        end it with SIGKILL
@@ -359,7 +359,7 @@ case $VERB in
     kill-rabbitmq | kill-postgres | kill-redis)
         load_settings
         end_process "${VERB#kill-}" KILL 10 || exit
-        # Where nobody reaps it, the killed server stays a zombie, which a new one takes for running.
+        # Where nobody reaps it, it stays a zombie, which the next one takes for a running server.
         if [ "$VERB" = kill-postgres ]; then rm -f "$PG_HOME/data/postmaster.pid"; fi
         ;;
     start-rabbitmq | start-postgres | start-redis)

@@ -94,7 +94,6 @@ uint64_t lvt_backoff_ms(unsigned failures, uint32_t *random) {
  */
 static void wait_before_retry(struct lvt_link *link, uint64_t delay_ms, bool reached) {
     uint64_t due_ms = lvt_now_ms() + delay_ms;
-    atomic_store(&link->server_is_back, false);
     for (uint64_t now_ms = lvt_now_ms(); now_ms < due_ms && !lvt_link_must_end(link);
          now_ms = lvt_now_ms()) {
         if (!reached && atomic_load(&link->server_is_back)) {
@@ -153,6 +152,7 @@ static void *run(void *arg) {
     while (!lvt_link_must_end(link)) {
         struct leveret_error err = {0};
         bool reached = false;
+        atomic_store(&link->server_is_back, false);
         enum leveret_code code = connect_and_work(link, &reached, &err);
         if (code != LEVERET_OK && code != LEVERET_STATE && !lvt_link_must_end(link)) {
             link->failures++;

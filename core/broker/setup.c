@@ -104,6 +104,17 @@ static bool has_dead_letter(const struct lvt_queue *queue) {
            strcmp(queue->dead_letter, queue->name) != 0;
 }
 
+/* What queues of both types have. */
+static void shared_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
+    if (queue->message_ttl_ms > 0) {
+        lvt_argument_number(arguments, "x-message-ttl", (int64_t)queue->message_ttl_ms);
+    }
+    if (has_dead_letter(queue)) {
+        lvt_argument_text(arguments, "x-dead-letter-exchange", "");
+        lvt_argument_text(arguments, "x-dead-letter-routing-key", queue->dead_letter);
+    }
+}
+
 static void dead_letter_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
     if (!has_dead_letter(queue)) {
         return;
@@ -124,24 +135,35 @@ static void set_state(struct pass *pass, struct lvt_queue_state *state, bool dec
 }
 
 /* The broker names the first argument that differs. A queue of another type differs in many: ask
- * for nothing but the type, so that the type is what is named. */
+ * again without those that only one type has, then for nothing but the type, so that the type is
+ * what is named whether the queue was leveret's or somebody else's. */
 static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue_state *state,
                                     struct lvt_refusal *refusal, struct leveret_error *err) {
+    const struct lvt_queue *queue = state->route;
     struct lvt_mismatch mismatch;
-    struct lvt_refusal second;
-    struct lvt_arguments arguments = {0};
     if (!lvt_mismatch_read(refusal, &mismatch)) {
         return LEVERET_OK;
     }
-    lvt_argument_text(&arguments, "x-queue-type",
-                      state->route->type == LVT_QUORUM ? "quorum" : "classic");
-    enum leveret_code code =
-        lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
-    if (code == LEVERET_REFUSED && lvt_mismatch_read(&second, &mismatch) &&
-        strcmp(mismatch.argument, "x-queue-type") == 0) {
-        *refusal = second;
+    for (int bare = 0; bare < 2; bare++) {
+        struct lvt_refusal second;
+        struct lvt_arguments arguments = {0};
+        lvt_argument_text(&arguments, "x-queue-type",
+                          queue->type == LVT_QUORUM ? "quorum" : "classic");
+        if (!bare) {
+            shared_arguments(queue, &arguments);
+        }
+        enum leveret_code code =
+            lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
+        if (code != LEVERET_OK && code != LEVERET_REFUSED) {
+            return code;
+        }
+        if (code == LEVERET_REFUSED && lvt_mismatch_read(&second, &mismatch) &&
+            strcmp(mismatch.argument, "x-queue-type") == 0) {
+            *refusal = second;
+            break;
+        }
     }
-    return code == LEVERET_REFUSED ? LEVERET_OK : code;
+    return LEVERET_OK;
 }
 
 /* A classic queue that somebody else declared, without dead-lettering, is taken as it stands.

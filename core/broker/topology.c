@@ -137,7 +137,7 @@ static enum leveret_code make_pass(struct lvt_link *link, uint64_t *ret_again_ms
     }
     pthread_mutex_lock(&topology->mutex);
     topology->completed = ticket;
-    topology->verified = true;
+    topology->verified |= problem.code == LEVERET_OK;
     pthread_mutex_unlock(&topology->mutex);
     lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
     return LEVERET_OK;

@@ -22,7 +22,7 @@ struct lvt_program {
     struct lvt_routes routes;
     struct lvt_log_writer writer;
     struct lvt_log log;
-    int log_fd; /* set before lvt_program_load; where the log goes */
+    int log_fd; /* set before lvt_program_configure: where the log goes */
 };
 
 /* Reads the file (NULL: leveret.lua where there is one, else the defaults), the environment's
@@ -40,7 +40,8 @@ int lvt_program_fail(const struct leveret_error *err);
 int lvt_program_usage(const char *command, const char *format, ...) LVT_PRINTF(2, 3);
 
 /* The options that every command with a configuration takes: -c FILE and --help. Returns -1 to go
- * on, or the exit code. ret_flag is set when --`flag` (NULL: there is none) was given. */
+ * on, or the exit code. ret_flags has a place for each of `flags`, which ends with NULL: it is set
+ * when that flag was given. */
 int lvt_program_options(int argc, char **argv, const char *help, const char *const flags[],
                         bool *ret_flags, const char **ret_config);
 

@@ -30,8 +30,10 @@ static struct lvt_lane *running;
 
 static void stop(int signal_number) {
     int saved_errno = errno;
-    /* The second one finds the default action, which ends the process. */
-    signal(signal_number, SIG_DFL);
+    (void)signal_number;
+    /* A second one, of either kind, finds the default action, which ends the process. */
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
     lvt_lane_stop(running);
     errno = saved_errno;
 }

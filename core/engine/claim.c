@@ -62,13 +62,25 @@ static void take_out_of_hand(struct lvt_engine *engine, struct lvt_event *event)
     event->in_hand = false;
 }
 
+/* The message that an event goes back to its queue as can come before the confirm that ends the
+ * event does. Acked by that confirm it would be lost, so it waits for a turn of its own. */
+static bool may_be_what_it_became(const struct lvt_event *first, const struct lvt_event *second) {
+    return first->publishing && !first->dead &&
+           (second->attempt > first->attempt || first->verdict.kind == LVT_VERDICT_SNOOZE);
+}
+
 /* The same event again: the broker lost sight of the first, or somebody published it twice. It must
  * not run beside the first, so it shares what becomes of that one. */
 static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_event *second) {
     struct lvt_delivery *delivery = second->delivery;
+    lvt_event_unlist(engine, second);
+    if (may_be_what_it_became(first, second)) {
+        delivery->next = first->held_back;
+        first->held_back = delivery;
+        return;
+    }
     if (second->attempt > first->attempt)
         first->attempt = second->attempt;
-    lvt_event_unlist(engine, second);
     delivery->next = first->joined;
     first->joined = delivery;
 }

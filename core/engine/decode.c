@@ -19,9 +19,13 @@ static struct lvt_bytes header_text(const struct lvt_headers *headers, const cha
 }
 
 /* Runs that were made before this one. Our own header outranks the one of workers written by hand.
- */
-static uint32_t attempts_made(const struct lvt_headers *headers) {
+ * What failed in another queue, such as a dead letter that is handled here, begins anew. */
+static uint32_t attempts_made(const struct lvt_delivery *delivery) {
+    const struct lvt_headers *headers = &delivery->properties.headers;
+    struct lvt_bytes queue = header_text(headers, LVT_HEADER_ORIGIN_QUEUE);
     int64_t made;
+    if (queue.data && !lvt_bytes_is(queue, delivery->queue->name))
+        return 0;
     if (!lvt_header_integer(lvt_headers_find(headers, LVT_HEADER_ATTEMPT), &made) &&
         !lvt_header_integer(lvt_headers_find(headers, "x-retry-count"), &made))
         return 0;
@@ -121,7 +125,7 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
         return NULL;
     event->delivery = delivery;
     event->engine = engine;
-    event->attempt = attempts_made(&delivery->properties.headers) + 1;
+    event->attempt = attempts_made(delivery) + 1;
     find_origin(event);
     enum leveret_code code = read_event(engine, event, &err);
     if (code == LEVERET_NO_MEMORY)

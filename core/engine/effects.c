@@ -208,12 +208,16 @@ static void begun(void *ctx, enum lvt_tx_result result, const struct lvt_sql_err
                                   .reason = LVT_LITERAL("PostgreSQL is away")};
     if (result == LVT_TX_DUPLICATE)
         verdict.kind = LVT_VERDICT_DUPLICATE;
-    if (result == LVT_TX_ERROR)
+    if (result == LVT_TX_ERROR) {
+        verdict.kind = LVT_VERDICT_RETRY;
         verdict.reason = lvt_bytes_of(error->text);
+        verdict.after_ms = -1;
+        memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
+    }
     lvt_run_stop(run, &verdict);
 }
 
-/* One handler may hold half of the pool while others want it. */
+/* One handler may hold half of the pool while others, who hold less, want it. */
 static bool may_open(const struct lvt_engine *engine, const struct lvt_run *run) {
     uint32_t pool = engine->options.pool;
     uint32_t share = pool > 1 ? pool / 2 : 1;
@@ -222,7 +226,7 @@ static bool may_open(const struct lvt_engine *engine, const struct lvt_run *run)
     if (run->handler->tx_open < share)
         return true;
     for (const struct lvt_effect *other = engine->tx_waiting; other; other = other->waiting_next)
-        if (other->run->handler != run->handler)
+        if (other->run->handler->tx_open < share)
             return false;
     return true;
 }

@@ -25,7 +25,7 @@ enum leveret_code lvt_engine_new(const struct lvt_engine_options *options,
     return LEVERET_OK;
 }
 
-static void delivered(void *ctx, struct lvt_delivery *list) {
+void lvt_engine_arrived(void *ctx, struct lvt_delivery *list) {
     struct lvt_engine *engine = ctx;
     if (!list)
         return;
@@ -68,7 +68,7 @@ static void ready_changed(void *ctx, bool ready) {
 }
 
 struct lvt_broker_sink lvt_engine_broker_sink(struct lvt_engine *engine) {
-    return (struct lvt_broker_sink){engine, delivered, lvt_settle_published};
+    return (struct lvt_broker_sink){engine, lvt_engine_arrived, lvt_settle_published};
 }
 
 struct lvt_ledger_sink lvt_engine_ledger_sink(struct lvt_engine *engine) {
@@ -170,13 +170,13 @@ void lvt_engine_abandon(struct lvt_engine *engine) {
 void lvt_engine_free(struct lvt_engine *engine) {
     if (!engine)
         return;
+    while (engine->all)
+        lvt_event_forget(engine, engine->all); /* which may hand deliveries back */
     while (engine->arrived) {
         struct lvt_delivery *next = engine->arrived->next;
         lvt_delivery_free(engine->arrived);
         engine->arrived = next;
     }
-    while (engine->all)
-        lvt_event_forget(engine, engine->all);
     lvt_effects_free(engine);
     free(engine->in_hand);
     free(engine);

@@ -89,6 +89,8 @@ void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event) {
     lvt_claim_end(engine, event);
     lvt_event_enter(engine, event, LVT_STAGE_DECODED);
     lvt_event_unlist(engine, event);
+    if (event->held_back)
+        lvt_engine_arrived(engine, event->held_back);
     while (joined) {
         struct lvt_delivery *next = joined->next;
         lvt_delivery_free(joined);

@@ -23,9 +23,10 @@ struct lvt_event {
     struct lvt_event *in_hand_next; /* of its bucket */
     struct lvt_event *all_prev, *all_next;
     struct lvt_engine *engine;
-    struct lvt_delivery *delivery; /* its arena holds this struct and its texts */
-    struct lvt_delivery *joined;   /* later deliveries of the same key */
-    struct lvt_handler *handler;   /* NULL when there is none for it */
+    struct lvt_delivery *delivery;  /* its arena holds this struct and its texts */
+    struct lvt_delivery *joined;    /* later deliveries of the same key */
+    struct lvt_delivery *held_back; /* came before the confirm: perhaps what it became */
+    struct lvt_handler *handler;    /* NULL when there is none for it */
     enum lvt_event_stage stage;
 
     /* what a handler sees */

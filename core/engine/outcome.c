@@ -55,8 +55,12 @@ void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     char text[400];
     if (event->dead || event->verdict.kind != LVT_VERDICT_SNOOZE)
         lvt_stats_count(engine->options.stats, label, outcome_of(event));
-    for (const struct lvt_delivery *also = event->joined; also; also = also->next)
+    for (const struct lvt_delivery *also = event->joined; also; also = also->next) {
         lvt_stats_count(engine->options.stats, label, LVT_OUTCOME_DUPLICATE);
+        LVT_LOG(log, LVT_INFO, "the same event again, settled with the one in hand",
+                LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
+                LVT_STRING("queue", event->delivery->queue->name));
+    }
     enum lvt_level level = describe(event, text, sizeof text);
     if (level < log->level)
         return;

@@ -65,8 +65,24 @@ static bool take_token(struct lvt_engine *engine, struct lvt_handler *handler) {
     return false;
 }
 
+/* The handler had no part in it: other transactions held the pool all the time. */
+static void never_connected(struct lvt_run *run) {
+    const struct lvt_verdict verdict = {
+        .kind = LVT_VERDICT_OUTAGE, .reason = LVT_LITERAL("no connection of the pool was free")};
+    LVT_LOG(run->engine->options.log, LVT_WARN,
+            "no connection of the pool was free within timeout_ms; the event runs again at no cost "
+            "of an attempt: raise postgres.pool, or lower the handlers' concurrency",
+            LVT_STRING("handler", run->handler->name), LVT_TEXT("event", run->event->type),
+            LVT_TEXT("id", run->event->id));
+    lvt_run_stop(run, &verdict);
+}
+
 static void timed_out(struct lvt_timer *timer) {
     struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
+    if (!run->tx_open && lvt_effects_sql_pending(run)) {
+        never_connected(run);
+        return;
+    }
     char reason[80];
     snprintf(reason, sizeof reason, "the handler did not finish within timeout_ms = %llu",
              (unsigned long long)run->handler->options.timeout_ms);
@@ -88,6 +104,11 @@ static void observe_age(struct lvt_engine *engine, const struct lvt_event *event
 
 static void start(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_handler *handler = event->handler;
+    /* Without an id nothing will tell that it comes again with the new connection. */
+    if (event->id.len == 0 && !engine->broker.live(engine->broker.self, event->delivery)) {
+        lvt_event_forget(engine, event);
+        return;
+    }
     if (!event->run)
         event->run = lvt_arena_alloc(&event->delivery->arena, sizeof *event->run);
     if (!event->run) {

@@ -32,6 +32,9 @@ struct lvt_engine {
     bool draining;
 };
 
+/* engine.c: the list of deliveries is decoded with the next pump. */
+void lvt_engine_arrived(void *ctx, struct lvt_delivery *list);
+
 /* event.c */
 void lvt_event_append(struct lvt_event_list *list, struct lvt_event *event);
 struct lvt_event *lvt_event_take(struct lvt_event_list *list);

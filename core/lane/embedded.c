@@ -130,6 +130,8 @@ static void http_closed(void *ctx) {
 
 static void close_all(struct embedded *embedded) {
     embedded->closing = true;
+    lvt_engine_drain(embedded->engine);
+    lvt_engine_abandon(embedded->engine);
     lvt_http_close(embedded->http, http_closed, embedded);
 }
 

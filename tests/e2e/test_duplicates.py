@@ -40,6 +40,8 @@ def test_a_second_delivery_joins_the_one_in_hand(shared, worker):
     worker.wait_outcomes("processed", 1, event="thing.slow")
     worker.wait_outcomes("duplicate", 4, event="thing.slow")
     assert len(shared.marks(id="joined")) == 1
+    wait("a line for each", lambda: len(worker.log.records(
+        "already processed", id="joined", event="thing.slow")) == 4, 5)
 
 
 def test_one_id_in_two_types_of_one_queue_is_two_events(shared, worker):
@@ -108,6 +110,28 @@ def test_one_id_delivered_to_two_workers_at_the_same_moment_runs_once(site):
     site.redis.delete(site.marks_key + ":runs")
     assert runs == {event: 1 for event in ids}
     assert len(site.ledger()) == 50
+
+
+def test_a_claim_dies_with_its_holder(site):
+    """One worker holds the event, the other waits with a copy of it, and runs it when the first is
+    killed."""
+    site.handler("thing.made", """
+        mark(event, ctx)
+        if ctx.redis.incr(MARKS .. ':runs') == 1 then ctx.sleep(600000) end""", timeout_ms=700000)
+    workers = [site.worker(), site.worker()]
+    queue = site.queue("thing.made")
+    wait("both to consume", lambda: site.broker.consumers(queue) == 2)
+    for _ in range(2):
+        site.publish("thing.made", message_id="held")
+    wait("one to run it", lambda: sum(w.metric("leveret_in_flight") for w in workers) == 1)
+    holder, other = sorted(workers, key=lambda w: -w.metric("leveret_in_flight"))
+    assert other.outcomes("duplicate") == 0
+    holder.kill()
+    other.wait_outcomes("processed", 1)
+    other.wait_outcomes("duplicate", 1)
+    assert [mark["attempt"] for mark in site.marks(id="held")] == [1, 1]
+    site.redis.delete(site.marks_key + ":runs")
+    site.assert_settled(other)
 
 
 def test_20000_events_with_every_tenth_id_repeated(site, redis):

@@ -225,6 +225,18 @@ def test_a_queue_with_other_arguments(site, before, after, words):
     site.broker.delete("e2e-other-dlq")
 
 
+def test_nothing_is_handled_when_one_queue_is_wrong(site):
+    site.handler("first.event", "mark(event, ctx)")
+    site.handler("second.event", "")
+    site.worker().stop()
+    site.publish("first.event")
+    site.handler("second.event", "", message_ttl_ms=1000)
+    path = site.write_config(log={"level": "error"})
+    assert_one_line(site.leveret("run", "-c", path, timeout_s=30), CONFIG, "x-message-ttl")
+    assert not site.marks()
+    assert site.broker.depth(site.queue("first.event")) == 1
+
+
 def test_an_exchange_of_another_type(bare):
     bare.broker.channel("ask").exchange_declare(bare.exchange, "direct", durable=True)
     bare.handler("good.event", "")

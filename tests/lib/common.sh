@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Functions shared by tests/run.sh, tests/container.sh, tests/services.sh and examples/quickstart.sh.
+# Functions shared by the scripts in tests and examples.
 # Source it from bash; it changes no settings and runs nothing by itself.
 
 LVT_LIB=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)

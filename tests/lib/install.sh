@@ -127,7 +127,7 @@ install_as_root() {
 [ $# -gt 0 ] || lvt_die $EX_USAGE "usage: install.sh build|server|client|test ..."
 WANTED=$(wanted_packages "$@") || exit
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    lvt_die $EX_UNAVAILABLE "no apt on this system; install what these Debian packages hold:" $WANTED
+    lvt_die $EX_UNAVAILABLE "no apt here; install what these Debian packages hold:" $WANTED
 fi
 MISSING=$(missing_packages)
 [ -n "$MISSING" ] || exit 0
@@ -142,7 +142,8 @@ SELF=$LVT_LIB/install.sh
 if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || { [ -t 0 ] && sudo -v; }; }; then
     exec sudo -- "$SELF" "$@"
 fi
-printf 'Packages are missing: %s\nOnly root can install them. Run this as root, then start again:\n\n    %q' "${MISSING//$'\n'/ }" "$SELF"
+echo "Packages are missing:" $MISSING
+printf 'Only root can install them. Run this as root, then start again:\n\n    %q' "$SELF"
 printf ' %q' "$@"
 printf '\n\n'
 exit $EX_UNAVAILABLE

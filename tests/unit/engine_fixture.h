@@ -623,4 +623,46 @@ static inline void assert_settled(const struct world *world) {
     assert_int_equal(ledger.transactions, 0);
 }
 
+/* ---- bodies that use the database ---- */
+
+static inline void rows_done(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                             const struct lvt_sql_error *error) {
+    struct lvt_run *run = ctx;
+    struct lvt_verdict verdict = {.kind = LVT_VERDICT_DONE, .after_ms = -1};
+    assert_int_not_equal(answer, LVT_ANSWER_OUTAGE);
+    if (answer == LVT_ANSWER_ERROR) {
+        verdict.kind = LVT_VERDICT_RETRY;
+        verdict.reason = lvt_bytes_of(error->text);
+        memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
+    } else {
+        assert_int_equal(rows->row_count, 1);
+    }
+    finish_with(run, &verdict);
+}
+
+static inline void query(struct lvt_run *run, lvt_rows_done *done) {
+    const struct lvt_bytes params[] = {LVT_LITERAL("one"), {NULL, 0}};
+    const struct lvt_sql sql = {LVT_LITERAL("select $1, $2"), params, 2};
+    lvt_effect_query(run, &sql, done, run);
+}
+
+static inline void query_once(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, rows_done);
+}
+
+static inline void hold_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                             const struct lvt_sql_error *error) {
+    (void)rows;
+    (void)error;
+    assert_int_equal(answer, LVT_ANSWER_OK);
+    hold(script_of(ctx), ctx);
+}
+
+/* Has its transaction open when the test gets hold of it. */
+static inline void query_and_hold(struct script *script, struct lvt_run *run) {
+    (void)script;
+    query(run, hold_rows);
+}
+
 #endif

@@ -335,6 +335,8 @@ static void counts_of_others_and_of_ours(void **state) {
     struct lvt_header both[] = {number_header("x-retry-count", 2),
                                 number_header(LVT_HEADER_ATTEMPT, 1)};
     struct lvt_header negative[] = {number_header(LVT_HEADER_ATTEMPT, -5)};
+    struct lvt_header elsewhere[] = {number_header(LVT_HEADER_ATTEMPT, 4),
+                                     text_header(LVT_HEADER_ORIGIN_QUEUE, "b.queue")};
     (void)state;
     publish_event(world, "a", "e1", (struct lvt_headers){theirs, 1});
     go(world);
@@ -343,6 +345,9 @@ static void counts_of_others_and_of_ours(void **state) {
     go(world);
     assert_int_equal(script->attempt, 2);
     publish_event(world, "a", "e3", (struct lvt_headers){negative, 1});
+    go(world);
+    assert_int_equal(script->attempt, 1);
+    publish_event(world, "a", "e9", (struct lvt_headers){elsewhere, 2});
     go(world);
     assert_int_equal(script->attempt, 1);
     world_free(world);

@@ -3,46 +3,6 @@
 
 /* ---- handlers that ask for something ---- */
 
-static void rows_done(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
-                      const struct lvt_sql_error *error) {
-    struct lvt_run *run = ctx;
-    struct lvt_verdict verdict = {.kind = LVT_VERDICT_DONE, .after_ms = -1};
-    assert_int_not_equal(answer, LVT_ANSWER_OUTAGE);
-    if (answer == LVT_ANSWER_ERROR) {
-        verdict.kind = LVT_VERDICT_RETRY;
-        verdict.reason = lvt_bytes_of(error->text);
-        memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
-    } else {
-        assert_int_equal(rows->row_count, 1);
-    }
-    finish_with(run, &verdict);
-}
-
-static void query(struct lvt_run *run, lvt_rows_done *done) {
-    const struct lvt_bytes params[] = {LVT_LITERAL("one"), {NULL, 0}};
-    const struct lvt_sql sql = {LVT_LITERAL("select $1, $2"), params, 2};
-    lvt_effect_query(run, &sql, done, run);
-}
-
-static void query_once(struct script *script, struct lvt_run *run) {
-    (void)script;
-    query(run, rows_done);
-}
-
-static void hold_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
-                      const struct lvt_sql_error *error) {
-    (void)rows;
-    (void)error;
-    assert_int_equal(answer, LVT_ANSWER_OK);
-    hold(script_of(ctx), ctx);
-}
-
-/* Has its transaction open when the test gets hold of it. */
-static void query_and_hold(struct script *script, struct lvt_run *run) {
-    (void)script;
-    query(run, hold_rows);
-}
-
 static void query_and_end(struct script *script, struct lvt_run *run) {
     (void)script;
     query(run, rows_done);
@@ -572,45 +532,101 @@ static void timeout_in_a_query_rolls_back(void **state) {
     world_free(world);
 }
 
-static void one_handler_leaves_half_of_the_pool(void **state) {
+/* ---- a begin that fails for good ---- */
+
+static struct {
+    lvt_tx_done *done;
+    void *ctx;
+    struct lvt_tx *(*begin)(void *self, struct lvt_claim *claim, lvt_tx_done *done, void *ctx);
+} failing_begin;
+
+static void begin_failed(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
+    const struct lvt_sql_error wrong_data = {.sqlstate = "22021", .text = "wrong data"};
+    (void)ctx;
+    (void)error;
+    assert_int_equal(result, LVT_TX_OK);
+    failing_begin.done(failing_begin.ctx, LVT_TX_ERROR, &wrong_data);
+}
+
+static struct lvt_tx *begin_that_fails(void *self, struct lvt_claim *claim, lvt_tx_done *done,
+                                       void *ctx) {
+    failing_begin.done = done;
+    failing_begin.ctx = ctx;
+    return failing_begin.begin(self, claim, begin_failed, ctx);
+}
+
+static void record_that_cannot_be_written_is_permanent(void **state) {
     struct world *world = world_new();
-    struct script *greedy = handler_add(world, handler_new(world, "greedy"));
-    struct script *modest = handler_add(world, handler_new(world, "modest"));
-    struct lvt_memory_ledger_status ledger;
-    char id[16];
+    struct script *script = world_one(world, "a");
     (void)state;
-    greedy->body = modest->body = query_and_hold;
+    script->body = query_once;
+    failing_begin.begin = world->ledger_port.tx_begin;
+    world->ledger_port.tx_begin = begin_that_fails;
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(counted(world, LVT_OUTCOME_FAILED), 1);
+    assert_header(&first_dead(world)->properties.headers, LVT_HEADER_ERROR, "wrong data");
+    assert_settled(world);
+    world_free(world);
+}
+
+/* ---- confirms that come late ---- */
+
+static struct lvt_publish *kept_answers;
+
+static void keep_answers(void *ctx, struct lvt_publish *list) {
+    (void)ctx;
+    assert_null(kept_answers);
+    kept_answers = list;
+}
+
+/* What an event became is delivered before its confirm is: that must not ack it. */
+static void late_confirm_loses_nothing(void **state) {
+    (void)state;
+    const struct lvt_verdict verdicts[] = {RETRY("no"),
+                                           {.kind = LVT_VERDICT_SNOOZE, .after_ms = 500}};
+    for (size_t i = 0; i < 2; i++) {
+        struct world *world = world_new();
+        struct script *script = world_one(world, "a");
+        void (*published)(void *ctx, struct lvt_publish *list) = world->engine_sink.published;
+        add_verdict(script, verdicts[i]);
+        add_verdict(script, DONE);
+        world->engine_sink.published = keep_answers;
+        publish(world, "a", "e1");
+        advance(world, 2000);
+        assert_int_equal(script->starts, 1);
+        assert_non_null(kept_answers);
+        world->engine_sink.published = published;
+        published(world->engine_sink.ctx, kept_answers);
+        kept_answers = NULL;
+        go(world);
+        assert_int_equal(script->starts, 2);
+        assert_int_equal(script->attempt, i == 0 ? 2 : 1);
+        assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+        assert_settled(world);
+        world_free(world);
+    }
+}
+
+static void stale_event_without_an_id_does_not_start(void **state) {
+    struct world *world = world_new();
+    struct script *script = handler_new(world, "a");
+    (void)state;
+    script->handler->options.concurrency = 1;
+    handler_add(world, script);
+    script->body = hold;
     world_open(world);
-    for (int i = 0; i < 8; i++) {
-        snprintf(id, sizeof id, "e%d", i);
-        publish(world, "greedy", id);
-    }
+    publish(world, "a", NULL);
+    publish(world, "a", NULL);
     go(world);
-    /* nobody else wants it: all four */
-    assert_int_equal(greedy->held_count, 4);
-    publish(world, "modest", "m1");
-    publish(world, "modest", "m2");
-    publish(world, "modest", "m3");
+    lvt_memory_broker_disconnect(world->broker);
+    lvt_memory_broker_reconnect(world->broker);
     go(world);
-    assert_int_equal(modest->held_count, 0);
-    for (unsigned i = 1; i <= 2; i++) {
-        finish(greedy->held[0], LVT_VERDICT_DONE, NULL);
-        go(world);
-        assert_int_equal(modest->held_count, i);
-        assert_int_equal(greedy->held_count, 4 - i);
-    }
-    finish(greedy->held[0], LVT_VERDICT_DONE, NULL);
-    go(world);
-    assert_int_equal(greedy->held_count, 2);
-    assert_int_equal(modest->held_count, 2);
-    lvt_memory_ledger_status(world->ledger, &ledger);
-    assert_int_equal(ledger.transactions, 4);
-    while (greedy->held_count + modest->held_count > 0) {
-        struct script *any = greedy->held_count > 0 ? greedy : modest;
-        finish(any->held[0], LVT_VERDICT_DONE, NULL);
+    while (script->held_count > 0) {
+        finish(script->held[0], LVT_VERDICT_DONE, NULL);
         go(world);
     }
-    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 11);
+    assert_int_equal(script->starts, 3); /* the one that ran, and both again */
     assert_settled(world);
     world_free(world);
 }
@@ -757,7 +773,9 @@ int main(void) {
         cmocka_unit_test(retry_rolls_back),
         cmocka_unit_test(end_with_a_statement_under_way_is_a_failure),
         cmocka_unit_test(timeout_in_a_query_rolls_back),
-        cmocka_unit_test(one_handler_leaves_half_of_the_pool),
+        cmocka_unit_test(record_that_cannot_be_written_is_permanent),
+        cmocka_unit_test(late_confirm_loses_nothing),
+        cmocka_unit_test(stale_event_without_an_id_does_not_start),
         cmocka_unit_test(abandon_rolls_back),
         cmocka_unit_test(invalidation_counts_keys),
         cmocka_unit_test(invalidation_in_a_transaction_waits_for_the_commit),
