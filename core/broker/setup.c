@@ -87,15 +87,19 @@ static void safe_dead_lettering(struct lvt_arguments *arguments) {
     lvt_argument_text(arguments, "x-overflow", "reject-publish");
 }
 
+static void ttl_argument(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
+    if (queue->message_ttl_ms > 0) {
+        lvt_argument_number(arguments, "x-message-ttl", (int64_t)queue->message_ttl_ms);
+    }
+}
+
 static void own_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
     if (queue->type == LVT_QUORUM) {
         quorum_arguments(arguments);
     } else if (queue->max_priority > 0) {
         lvt_argument_number(arguments, "x-max-priority", queue->max_priority);
     }
-    if (queue->message_ttl_ms > 0) {
-        lvt_argument_number(arguments, "x-message-ttl", (int64_t)queue->message_ttl_ms);
-    }
+    ttl_argument(queue, arguments);
 }
 
 /* A queue that is its own dead-letter queue would pass a message round for ever. */
@@ -104,26 +108,12 @@ static bool has_dead_letter(const struct lvt_queue *queue) {
            strcmp(queue->dead_letter, queue->name) != 0;
 }
 
-/* What queues of both types have. */
-static void shared_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
-    if (queue->message_ttl_ms > 0) {
-        lvt_argument_number(arguments, "x-message-ttl", (int64_t)queue->message_ttl_ms);
-    }
-    if (has_dead_letter(queue)) {
-        lvt_argument_text(arguments, "x-dead-letter-exchange", "");
-        lvt_argument_text(arguments, "x-dead-letter-routing-key", queue->dead_letter);
-    }
-}
-
 static void dead_letter_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
     if (!has_dead_letter(queue)) {
         return;
     }
     lvt_argument_text(arguments, "x-dead-letter-exchange", "");
     lvt_argument_text(arguments, "x-dead-letter-routing-key", queue->dead_letter);
-    if (queue->type == LVT_QUORUM) {
-        safe_dead_lettering(arguments);
-    }
 }
 
 static void set_state(struct pass *pass, struct lvt_queue_state *state, bool declared,
@@ -150,7 +140,8 @@ static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue_st
         lvt_argument_text(&arguments, "x-queue-type",
                           queue->type == LVT_QUORUM ? "quorum" : "classic");
         if (!bare) {
-            shared_arguments(queue, &arguments);
+            ttl_argument(queue, &arguments);
+            dead_letter_arguments(queue, &arguments);
         }
         enum leveret_code code =
             lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
@@ -210,6 +201,9 @@ static enum leveret_code declare_work_queue(struct pass *pass, struct lvt_queue_
     bool can_reject = has_dead_letter(queue);
     own_arguments(queue, &arguments);
     dead_letter_arguments(queue, &arguments);
+    if (queue->type == LVT_QUORUM && can_reject) {
+        safe_dead_lettering(&arguments);
+    }
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
     bool refused = code == LEVERET_REFUSED;
