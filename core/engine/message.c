@@ -102,8 +102,8 @@ static void move_properties(struct lvt_properties *properties, struct lvt_header
     properties->delivery_mode = 2;
 }
 
-enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made, bool failed,
-                                    int64_t wall_ms) {
+enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made,
+                                    enum lvt_story story, int64_t wall_ms) {
     struct lvt_delivery *delivery = event->delivery;
     const struct lvt_headers *headers = &delivery->properties.headers;
     struct lvt_headers out = {0};
@@ -112,7 +112,7 @@ enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_m
         return LEVERET_NO_MEMORY;
     for (size_t i = 0; i < headers->count; i++) {
         struct lvt_header header = headers->items[i];
-        if (is_history(header.name) || is_replaced(header.name, failed))
+        if (is_history(header.name) || is_replaced(header.name, story != LVT_STORY_NONE))
             continue;
         if (lvt_bytes_is(header.name, "CC"))
             header.name = LVT_LITERAL("leveret-origin-cc");
@@ -128,8 +128,9 @@ enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_m
     add_text(&out, LVT_HEADER_ORIGIN_EXCHANGE, event->exchange);
     add_text(&out, LVT_HEADER_ORIGIN_ROUTING_KEY, event->routing_key);
     add_text(&out, LVT_HEADER_ORIGIN_QUEUE, lvt_bytes_of(delivery->queue->name));
-    if (failed)
-        add_failure(event, &out, wall_ms, room_for_texts(headers));
+    if (story != LVT_STORY_NONE)
+        add_failure(event, &out, wall_ms,
+                    story == LVT_STORY_FULL ? room_for_texts(headers) : REASON_LEAST_BYTES);
     event->publish.properties.headers = out;
     return LEVERET_OK;
 }

@@ -14,10 +14,17 @@
 #define LVT_HEADER_TRACE "leveret-trace"
 #define LVT_HEADER_HANDLER "leveret-handler"
 
+/* How much of a failure's story goes along. */
+enum lvt_story {
+    LVT_STORY_NONE,  /* it did not fail: a snooze */
+    LVT_STORY_SHORT, /* a short reason: the broker did not take the full one */
+    LVT_STORY_FULL,
+};
+
 /* Fills in event->publish but for its destination. Body and headers are the delivery's own, except
  * for what a broker would refuse, expire or copy the message over. Made in the delivery's arena.
- * failed: the verdict's reason and trace go with it. LEVERET_NO_MEMORY is the only error. */
-enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made, bool failed,
-                                    int64_t wall_ms) LVT_MUST_CHECK;
+ * LEVERET_NO_MEMORY is the only error. */
+enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made,
+                                    enum lvt_story story, int64_t wall_ms) LVT_MUST_CHECK;
 
 #endif
