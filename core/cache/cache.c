@@ -313,6 +313,7 @@ void lvt_cache_status(const struct lvt_cache *cache, struct lvt_cache_status *re
     *ret_status = (struct lvt_cache_status){
         .connected = connected,
         .refused = cache->refused,
+        .failed = cache->refused && !cache->was_ready,
         .address = cache->address,
         .reason = connected ? "" : cache->reason,
     };

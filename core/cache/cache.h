@@ -24,6 +24,7 @@ struct lvt_cache_options {
 struct lvt_cache_status {
     bool connected;
     bool refused;        /* it answers, but takes neither our credentials nor our database */
+    bool failed;         /* refused, and never was connected. It has not been logged. */
     const char *address; /* without credentials */
     const char *reason;  /* why it is not connected; "" when it is. Valid until the loop goes on */
 };

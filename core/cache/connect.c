@@ -60,10 +60,13 @@ static void lost(struct lvt_cache *cache, const char *reason, bool refused) {
     lvt_cache_release_held(cache);
     if (cache->closing)
         return;
-    lvt_logf(cache->log, news ? LVT_WARN : LVT_DEBUG,
-             refused ? "Redis at %s refuses us: %s; check redis.url. Trying again until it accepts"
+    /* A first refusal is the host's to report: trying again may not be what it wants. */
+    if (cache->was_ready || !refused)
+        lvt_logf(cache->log, news ? LVT_WARN : LVT_DEBUG,
+                 refused
+                     ? "Redis at %s refuses us: %s; check redis.url. Trying again until it accepts"
                      : "Redis at %s is away: %s. Trying again until it is back",
-             cache->address, cache->reason);
+                 cache->address, cache->reason);
     uv_timer_start(&cache->wake_timer, lvt_cache_wake, backoff_ms(cache->failures), 0);
     cache->failures++;
 }
@@ -97,6 +100,7 @@ static void detached(void *ctx) {
 static void ready(struct lvt_cache *cache) {
     cache->state = LVT_CACHE_READY;
     cache->known_away = cache->refused = false;
+    cache->was_ready = true;
     cache->reason[0] = 0;
     forget_addresses(cache);
     uv_timer_start(&cache->wake_timer, lvt_cache_wake, PING_MS, PING_MS);

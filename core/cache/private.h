@@ -80,6 +80,7 @@ struct lvt_cache {
     char *address;
 
     enum lvt_cache_state state;
+    bool was_ready;  /* has been connected at least once */
     bool known_away; /* an attempt has failed since it was last connected */
     bool refused;
     char reason[300];

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "cli/program.h"
+#include "lane/lane.h"
 
 static const char help[] =
     "usage: leveret check [-c FILE]\n"
@@ -45,6 +46,16 @@ static void print_service(const char *name, const char *url) {
     printf("%-11s %s\n", name, shown);
 }
 
+/* A lane that is made, and not run, has read every address and connected to none. */
+static enum leveret_code try_lane(struct lvt_program *program, struct leveret_error *err) {
+    const struct lvt_lane_options options = {&program->config, &program->routes, &program->log};
+    struct lvt_lane *lane;
+    enum leveret_code code = lvt_lane_new(&options, &lane, err);
+    if (code == LEVERET_OK)
+        lvt_lane_free(lane);
+    return code;
+}
+
 int lvt_command_check(int argc, char **argv) {
     struct lvt_program program = {.log_fd = STDERR_FILENO};
     struct leveret_error err;
@@ -56,6 +67,8 @@ int lvt_command_check(int argc, char **argv) {
     enum leveret_code code = lvt_program_configure(&program, config_path, &err);
     if (code == LEVERET_OK)
         code = lvt_program_load_handlers(&program, &err);
+    if (code == LEVERET_OK)
+        code = try_lane(&program, &err);
     if (code == LEVERET_OK) {
         print_service("rabbitmq", program.config.rabbitmq.url);
         print_service("postgres", program.config.postgres.url);

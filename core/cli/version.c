@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <uv.h>
 
 #include "admin/admin.h"
 #include "broker/broker.h"
@@ -19,8 +20,12 @@ int lvt_command_version(int argc, char **argv) {
     int status = lvt_program_options(argc, argv, help, flags, NULL, &unused_config);
     if (status >= 0)
         return status;
-    printf("leveret %s\n%s\n%s\n%s\n%s\n%s\n%s\n", LEVERET_VERSION, lvt_broker_library(),
-           lvt_ledger_library(), lvt_cache_library(), lvt_lua_library(), lvt_http_library(),
-           lvt_admin_library());
+    printf("leveret %s\n", LEVERET_VERSION);
+    const char *const libraries[] = {lvt_broker_library(), lvt_ledger_library(),
+                                     lvt_cache_library(),  lvt_lua_library(),
+                                     lvt_http_library(),   lvt_admin_library()};
+    for (size_t i = 0; i < sizeof libraries / sizeof libraries[0]; i++)
+        puts(libraries[i]);
+    printf("libuv %s\n", uv_version_string());
     return LVT_EXIT_OK;
 }

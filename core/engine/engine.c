@@ -116,8 +116,11 @@ size_t lvt_engine_in_flight(const struct lvt_engine *engine) {
     return engine->in_flight;
 }
 
+/* Worth waiting for: it runs, or its end is under way. One that waits to be published once more may
+ * as well come again from its queue. */
 static bool begun(const struct lvt_event *event) {
-    return event->stage == LVT_STAGE_RUNNING || event->stage == LVT_STAGE_SETTLING;
+    return event->stage == LVT_STAGE_RUNNING ||
+           (event->stage == LVT_STAGE_SETTLING && event->timer.position == 0);
 }
 
 void lvt_engine_drain(struct lvt_engine *engine) {

@@ -46,6 +46,19 @@ static enum lvt_level describe(const struct lvt_event *event, char *text, size_t
     }
 }
 
+/* A delivery of an event that was in hand already. */
+static void report_joined(struct lvt_engine *engine, const struct lvt_event *event,
+                          struct lvt_bytes label) {
+    enum lvt_outcome outcome = outcome_of(event);
+    bool done = outcome != LVT_OUTCOME_FAILED && outcome != LVT_OUTCOME_RETRIED;
+    lvt_stats_count(engine->options.stats, label, LVT_OUTCOME_DUPLICATE);
+    LVT_LOG(engine->options.log, LVT_INFO,
+            done ? "already processed, skipped"
+                 : "the same event again, settled with the one in hand",
+            LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
+            LVT_STRING("queue", event->delivery->queue->name));
+}
+
 /* Retries are logged and counted once the broker has them; a snooze is not counted as a retry. */
 void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     const struct lvt_log *log = engine->options.log;
@@ -55,12 +68,8 @@ void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     char text[400];
     if (event->dead || event->verdict.kind != LVT_VERDICT_SNOOZE)
         lvt_stats_count(engine->options.stats, label, outcome_of(event));
-    for (const struct lvt_delivery *also = event->joined; also; also = also->next) {
-        lvt_stats_count(engine->options.stats, label, LVT_OUTCOME_DUPLICATE);
-        LVT_LOG(log, LVT_INFO, "the same event again, settled with the one in hand",
-                LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
-                LVT_STRING("queue", event->delivery->queue->name));
-    }
+    for (const struct lvt_delivery *also = event->joined; also; also = also->next)
+        report_joined(engine, event, label);
     enum lvt_level level = describe(event, text, sizeof text);
     if (level < log->level)
         return;

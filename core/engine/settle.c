@@ -46,13 +46,11 @@ static void wait_for_turn(struct lvt_engine *engine, struct lvt_event *event, ui
         lvt_event_forget(engine, event);
         return;
     }
+    LVT_LOG(engine->options.log, LVT_DEBUG, "waits for its turn to come again",
+            LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
+            LVT_TEXT("reason", event->verdict.reason));
     lvt_event_enter(engine, event, LVT_STAGE_WAITING);
     lvt_event_wait(engine, event, first_ms, cap_ms, turn_again);
-}
-
-static void publish_again(struct lvt_timer *timer) {
-    struct lvt_event *event = lvt_event_of_timer(timer);
-    publish(event->engine, event);
 }
 
 /* The message stands in event->publish. Without a live delivery there is nothing to settle: the
@@ -66,34 +64,47 @@ static void publish(struct lvt_engine *engine, struct lvt_event *event) {
     engine->broker.publish(engine->broker.self, &event->publish);
 }
 
-static void build_and_publish(struct lvt_engine *engine, struct lvt_event *event,
-                              struct lvt_destination destination, uint32_t attempts_made,
-                              bool failed) {
+/* The event goes on as a message, with what it carries of its attempts and their failure. */
+static void send_on(struct lvt_engine *engine, struct lvt_event *event,
+                    struct lvt_destination destination, enum lvt_story story) {
     int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
-    if (lvt_message_build(event, attempts_made, failed, wall_ms) != LEVERET_OK) {
+    uint32_t attempts_made =
+        event->run && story != LVT_STORY_NONE ? event->attempt : event->attempt - 1;
+    if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_forget(engine, event); /* unacked: it comes again when there is memory */
         return;
     }
     event->publish.destination = destination;
-    event->waits = 0;
     publish(engine, event);
+}
+
+/* What the broker refused may have been too big for a frame: the story of a failure is cut short.
+ */
+static void send_again(struct lvt_timer *timer) {
+    struct lvt_event *event = lvt_event_of_timer(timer);
+    bool failed = event->dead || event->verdict.kind != LVT_VERDICT_SNOOZE;
+    if (failed && event->publish.result == LVT_PUBLISH_REFUSED)
+        send_on(event->engine, event, event->publish.destination, LVT_STORY_SHORT);
+    else
+        publish(event->engine, event);
 }
 
 static void dead_letter(struct lvt_engine *engine, struct lvt_event *event) {
     const struct lvt_destination destination = {
         .kind = LVT_TO_QUEUE, .name = lvt_bytes_of(event->delivery->queue->dead_letter)};
     event->dead = true;
-    build_and_publish(engine, event, destination, event->run ? event->attempt : event->attempt - 1,
-                      true);
+    event->waits = 0;
+    send_on(engine, event, destination, LVT_STORY_FULL);
 }
 
 static void send_back(struct lvt_engine *engine, struct lvt_event *event, uint64_t delay_ms,
-                      uint32_t attempts_made, bool failed) {
+                      enum lvt_story story) {
     const struct lvt_destination destination = {.kind = LVT_TO_DELAY,
                                                 .name = lvt_bytes_of(event->delivery->queue->name),
                                                 .delay_ms = delay_ms};
     event->delay_ms = delay_ms;
-    build_and_publish(engine, event, destination, attempts_made, failed);
+    event->waits = 0;
+    send_on(engine, event, destination, story);
 }
 
 static bool is_conflict(const char *sqlstate) {
@@ -116,7 +127,7 @@ static void settle_failure(struct lvt_engine *engine, struct lvt_event *event) {
     if (verdict->after_ms < 0)
         delay_ms =
             lvt_retry_delay(policy, event->attempt - 1, engine->clock.random(engine->clock.self));
-    send_back(engine, event, delay_ms, event->attempt, true);
+    send_back(engine, event, delay_ms, LVT_STORY_FULL);
 }
 
 /* Judges the event anew: its commit came to something else than its handler. */
@@ -171,7 +182,7 @@ static void settle(struct lvt_engine *engine, struct lvt_event *event) {
         dead_letter(engine, event);
         break;
     case LVT_VERDICT_SNOOZE:
-        send_back(engine, event, (uint64_t)event->verdict.after_ms, event->attempt - 1, false);
+        send_back(engine, event, (uint64_t)event->verdict.after_ms, LVT_STORY_NONE);
         break;
     case LVT_VERDICT_OUTAGE:
         wait_for_turn(engine, event, WAIT_FIRST_MS, WAIT_CAP_MS);
@@ -231,7 +242,7 @@ static void published(struct lvt_engine *engine, struct lvt_event *event) {
             LVT_STRING("queue", event->delivery->queue->name),
             LVT_STRING("dead_letter", event->delivery->queue->dead_letter),
             LVT_STRING("reason", event->publish.reason));
-    lvt_event_wait(engine, event, WAIT_FIRST_MS, WAIT_CAP_MS, publish_again);
+    lvt_event_wait(engine, event, WAIT_FIRST_MS, WAIT_CAP_MS, send_again);
 }
 
 void lvt_settle_published(void *ctx, struct lvt_publish *list) {

@@ -18,14 +18,24 @@ static void fail(struct lvt_lane *lane, const struct leveret_error *failure) {
     lvt_lane_drain(lane);
 }
 
+static const struct leveret_error *cache_failure(const struct lvt_cache_status *cache,
+                                                 struct leveret_error *err) {
+    leveret_fail(err, LEVERET_CONFIG, "Redis at %s refuses us: %s; check redis.url", cache->address,
+                 cache->reason);
+    return err;
+}
+
 /* Sees to what no callback tells: a service that will not have us, and the last live consumer. */
 static void watch(struct lvt_timer *timer) {
     struct lvt_lane *lane = LVT_CONTAINER_OF(timer, struct lvt_lane, watch);
     struct lvt_broker_status broker;
     struct lvt_ledger_status ledger;
+    struct lvt_cache_status cache;
+    struct leveret_error refused;
     char reason[256];
     lvt_broker_status(lane->broker, &broker);
     lvt_ledger_status(lane->ledger, &ledger);
+    lvt_cache_status(lane->cache, &cache);
     size_t count = lvt_lane_queues(lane);
     for (size_t i = 0; i < count && i < lane->queue_size; i++)
         if (lane->queues[i].consuming)
@@ -40,17 +50,23 @@ static void watch(struct lvt_timer *timer) {
         fail(lane, &broker.failure);
     else if (ledger.failed)
         fail(lane, &ledger.failure);
+    else if (cache.failed)
+        fail(lane, cache_failure(&cache, &refused));
     (void)lvt_timer_start(&lane->loop.timers, timer, now_ms(lane) + WATCH_EVERY_MS);
 }
 
-static void log_counters(struct lvt_timer *timer) {
-    struct lvt_lane *lane = LVT_CONTAINER_OF(timer, struct lvt_lane, counters);
+void lvt_lane_log_counters(struct lvt_lane *lane) {
     const uint64_t *outcomes = lane->stats->outcomes;
     LVT_LOG(lane->options.log, LVT_INFO, "counters",
             LVT_INTEGER("processed", (int64_t)outcomes[LVT_OUTCOME_PROCESSED]),
             LVT_INTEGER("failed", (int64_t)outcomes[LVT_OUTCOME_FAILED]),
             LVT_INTEGER("retried", (int64_t)outcomes[LVT_OUTCOME_RETRIED]),
             LVT_INTEGER("duplicates", (int64_t)outcomes[LVT_OUTCOME_DUPLICATE]));
+}
+
+static void counters_due(struct lvt_timer *timer) {
+    struct lvt_lane *lane = LVT_CONTAINER_OF(timer, struct lvt_lane, counters);
+    lvt_lane_log_counters(lane);
     (void)lvt_timer_start(&lane->loop.timers, timer, now_ms(lane) + COUNTERS_EVERY_MS);
 }
 
@@ -180,8 +196,9 @@ enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err)
     if (code != LEVERET_OK)
         return code;
     lvt_ledger_start(lane->ledger);
+    lane->started = true;
     lane->consuming_at_ms = now_ms(lane);
-    lane->counters.fire = log_counters;
+    lane->counters.fire = counters_due;
     lane->watch.fire = watch;
     if (!lvt_timer_start(&lane->loop.timers, &lane->counters, now_ms(lane) + COUNTERS_EVERY_MS) ||
         !lvt_timer_start(&lane->loop.timers, &lane->watch, now_ms(lane) + WATCH_EVERY_MS))

@@ -1,8 +1,10 @@
 /* The end of a lane, step by step, each with its line in the log. */
 #include "lane/state.h"
 
+/* Of a lane that never started there is nothing to say. */
 static void say(struct lvt_lane *lane, const char *text) {
-    lvt_log(lane->options.log, LVT_INFO, text, NULL, 0);
+    if (lane->started)
+        lvt_log(lane->options.log, LVT_INFO, text, NULL, 0);
 }
 
 static uint64_t now_ms(struct lvt_lane *lane) {
@@ -70,6 +72,8 @@ static void admin_closed(void *ctx) {
 
 void lvt_lane_close(struct lvt_lane *lane) {
     lane->stage = LVT_LANE_CLOSING;
+    if (lane->started)
+        lvt_lane_log_counters(lane);
     lane->open_ports = 1; /* this function's own, so that the last is not the first */
     if (lane->broker) {
         lvt_broker_stop(lane->broker);

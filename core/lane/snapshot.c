@@ -42,19 +42,17 @@ bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size) {
     lvt_broker_status(lane->broker, &broker);
     lvt_ledger_status(lane->ledger, &ledger);
     lvt_cache_status(lane->cache, &cache);
-    const char *why = NULL;
+    bool rabbitmq = broker.consuming_connected && broker.publishing_connected;
     if (lane->stage != LVT_LANE_WORKING)
-        why = "the worker is shutting down";
-    else if (!broker.consuming_connected || !broker.publishing_connected)
-        why = "RabbitMQ is away";
-    else if (!ledger.ready)
-        why = "PostgreSQL is away";
-    else if (!cache.connected)
-        why = "Redis is away";
+        snprintf(reason, size, "the worker is shutting down");
+    else if (!rabbitmq || !ledger.ready || !cache.connected)
+        snprintf(reason, size, "away:%s%s%s", rabbitmq ? "" : " RabbitMQ",
+                 ledger.ready ? "" : " PostgreSQL", cache.connected ? "" : " Redis");
     else if (!all_consuming(lane))
-        why = "not every queue is consumed yet";
-    snprintf(reason, size, "%s", why ? why : "");
-    return why == NULL;
+        snprintf(reason, size, "not every queue is consumed yet");
+    else
+        return true;
+    return false;
 }
 
 static bool is_live(struct lvt_lane *lane) {

@@ -30,6 +30,7 @@ struct lvt_lane {
     uv_async_t broker_wake, stop_wake;
     struct lvt_timer counters, watch, deadline;
     enum lvt_lane_stage stage;
+    bool started;
     bool everything_ready;           /* has been logged */
     uint64_t consuming_at_ms;        /* last seen with a live consumer */
     struct lvt_broker_queue *queues; /* as they were when last asked for */
@@ -38,6 +39,9 @@ struct lvt_lane {
     unsigned open_ports;          /* that have not said that they are closed */
     struct leveret_error failure; /* code 0: none */
 };
+
+/* lane.c */
+void lvt_lane_log_counters(struct lvt_lane *lane);
 
 /* snapshot.c */
 void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot);

@@ -70,10 +70,9 @@ static void away(struct lvt_ledger *ledger, const struct leveret_error *err) {
     ledger->unlock_count = 0;
     lvt_round_lost(ledger);
     if (err->code == LEVERET_CONFIG && !ledger->was_ready) {
-        ledger->failed = true;
+        ledger->failed = true; /* the host's to report */
         ledger->failure = *err;
-    }
-    if (strcmp(ledger->logged, err->text) != 0) {
+    } else if (strcmp(ledger->logged, err->text) != 0) {
         strcpy(ledger->logged, err->text);
         lvt_logf(ledger->options.log, err->code == LEVERET_CONFIG ? LVT_ERROR : LVT_WARN,
                  "PostgreSQL is away, trying again: %s", err->text);

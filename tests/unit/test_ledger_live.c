@@ -667,6 +667,65 @@ static void test_more_transactions_than_connections(void **state) {
     free(claims);
 }
 
+/* A statement that fails each time must not be taken for an outage, which costs no attempt. */
+static void test_mistakes_are_not_outages(void **state) {
+    static const struct {
+        const char *sql, *sqlstate;
+    } mistakes[] = {
+        {"SELECT $1::text, $2::text", "08P01"}, /* a parameter is missing */
+        {"DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = 'XX000'; END $$", "XX000"},
+        {"LOAD 'there_is_no_such_library'", "58P01"},
+    };
+    uv_loop_t loop;
+    struct world world;
+    (void)state;
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    struct lvt_claim *claims = get(&world, 1);
+    for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
+        struct lvt_tx *tx = begin(&world, &claims[0], LVT_TX_OK);
+        struct rows_answer rows = query(&world, tx, mistakes[i].sql, i == 0 ? "one" : NULL);
+        assert_string_equal(rows.sqlstate, mistakes[i].sqlstate);
+        assert_int_equal(rows.answer, LVT_ANSWER_ERROR);
+        rollback(&world, tx);
+    }
+    close_world(&world);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    free(claims);
+}
+
+/* A setting for the transaction alone leaves its connection fit for the next one. */
+static void test_local_settings_keep_the_connection(void **state) {
+    static const char *const settings[] = {"SET LOCAL work_mem = '1MB'",
+                                           "set /* x */ transaction isolation level serializable",
+                                           "SET CONSTRAINTS ALL DEFERRED",
+                                           "SET LOCAL synchronous_commit = off"};
+    uv_loop_t loop;
+    struct world world;
+    char pid[64];
+    (void)state;
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    struct lvt_tx *tx = begin(&world, NULL, LVT_TX_OK);
+    struct rows_answer rows = query(&world, tx, "SELECT pg_backend_pid()", NULL);
+    strcpy(pid, rows.cell);
+    assert_int_equal(commit(&world, tx).result, LVT_TX_OK);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        tx = begin(&world, NULL, LVT_TX_OK);
+        rows = query(&world, tx, settings[i], NULL);
+        assert_int_equal(rows.answer, i == 1 ? rows.answer : LVT_ANSWER_OK);
+        commit(&world, tx);
+        tx = begin(&world, NULL, LVT_TX_OK);
+        rows = query(&world, tx, "SELECT pg_backend_pid()", NULL);
+        assert_string_equal(rows.cell, pid);
+        rows = query(&world, tx, "SELECT current_setting('work_mem')", NULL);
+        assert_string_equal(rows.cell, "4MB");
+        rollback(&world, tx);
+    }
+    close_world(&world);
+    assert_int_equal(uv_loop_close(&loop), 0);
+}
+
 /* Whatever a lost commit answers is what the server has. */
 static void test_lost_commits(void **state) {
     uv_loop_t loop;
@@ -926,6 +985,8 @@ int main(void) {
         LIVE(test_losses_under_load),
         LIVE(test_record_and_writes_commit_together),
         LIVE(test_errors_of_statements),
+        LIVE(test_mistakes_are_not_outages),
+        LIVE(test_local_settings_keep_the_connection),
         LIVE(test_rollback_cancels),
         LIVE(test_more_transactions_than_connections),
         LIVE(test_lost_commits),

@@ -38,7 +38,9 @@ static void event_free(struct lvt_event *event) {
 }
 
 static const struct lvt_headers *build(struct lvt_event *event, uint32_t made, bool failed) {
-    assert_int_equal(lvt_message_build(event, made, failed, WALL_MS), LEVERET_OK);
+    assert_int_equal(
+        lvt_message_build(event, made, failed ? LVT_STORY_FULL : LVT_STORY_NONE, WALL_MS),
+        LEVERET_OK);
     assert_true(event->publish.properties.present & LVT_HAS_HEADERS);
     return &event->publish.properties.headers;
 }

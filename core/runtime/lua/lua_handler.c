@@ -134,7 +134,7 @@ static void start(void *self, struct lvt_run *run) {
         lrun = lvt_lua_run_new(handler->lua, run);
     if (!lrun) {
         const struct lvt_verdict failed = {
-            .kind = LVT_VERDICT_RETRY, .reason = lvt_bytes_of(err.text), .after_ms = -1};
+            .kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(err.text)};
         lvt_run_finish(run, &failed);
         return;
     }
