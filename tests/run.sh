@@ -99,13 +99,14 @@ trap 'exit 143' TERM
 
 BUILD=$LVT_ROOT/build
 E2E=$LVT_ROOT/tests/e2e
-E2E_LIMIT_S=420
+E2E_LIMIT_S=480
 if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
 
 "$LVT_LIB/install.sh" build server client test || exit
 export CI=1 # makes warnings errors
 stage 'build with ASan and UBSan' lvt_build "$BUILD/asan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=address || exit
+stage 'README: its configuration tables' "$LVT_ROOT/tests/readme.sh" "$BUILD/asan/leveret"
 lvt_claim_slot "$BUILD/run/tests" || exit
 stage 'start RabbitMQ, PostgreSQL, Redis' \
     "$LVT_ROOT/tests/services.sh" start "$LVT_SLOT/services" 7>&- || exit

@@ -88,26 +88,6 @@ def test_a_timeout_is_a_failed_attempt_with_a_reason(shared, slow, web, event_ty
     shared.wait_marks(1, id=good)
 
 
-@pytest.mark.parametrize("body", [
-    "while true do end",
-    "while true do pcall(function() while true do end end) end",
-    "coroutine.wrap(function() while true do end end)()",
-], ids=["loop", "caught", "coroutine"])
-def test_an_endless_loop_is_a_timeout_too(site, body):
-    site.handler("late.loop", "mark(event, ctx) " + body, timeout_ms=300,
-                 retry={"max": 1, "base_ms": 250})
-    site.handler("work.good", "mark(event, ctx)")
-    worker = site.worker()
-    event = site.publish("late.loop")
-    dead = site.dead(10)
-    assert dead.properties.message_id == event
-    assert [mark["attempt"] for mark in site.marks(id=event)] == [1, 2]
-    assert re.search(r"time|300 ms|timeout_ms", dead.header("leveret-error"))
-    good = site.publish("work.good")
-    site.wait_marks(1, id=good)
-    site.assert_settled(worker)
-
-
 def asleep_while_others_finish(site, count):
     site.handler("work.any", """
         if event.payload.asleep then mark(event, ctx, 'asleep') ctx.sleep(600000) end
