@@ -11,7 +11,7 @@
 #define SWEEP_MS 30000
 #define SWEEP_SOON_MS 1000 /* more are left than one sweep took */
 #define SWEEP_ROWS 500
-#define EXPIRE_ROWS 1000
+#define EXPIRE_ROWS 10000 /* the index is coarse: each batch has to find its rows anew */
 #define EXPIRE_MIN_MS 10000
 #define EXPIRE_MAX_MS 3600000
 #define EXPIRE_PART 1000 /* of the retention is how long expired rows may stay */
@@ -21,7 +21,7 @@ struct lvt_chores {
     struct lvt_ledger *ledger;
     struct lvt_pg *pg;
     uv_timer_t timer;
-    bool up, busy;
+    bool up, busy, logged;
     uint64_t sweep_due_ms, expire_due_ms; /* by the loop's clock */
     uint64_t expire_began_ms;
     int64_t done[DONE_MAX];
@@ -202,13 +202,19 @@ static void next_chore(struct lvt_chores *chores) {
 static void on_up(void *ctx) {
     struct lvt_chores *chores = ctx;
     chores->up = true;
+    chores->logged = false;
     lvt_pg_well(chores->pg);
     next_chore(chores);
 }
 
 static void on_down(void *ctx, const struct leveret_error *err) {
     struct lvt_chores *chores = ctx;
-    (void)err; /* the session that holds the locks tells the log */
+    /* while the session that holds the locks is away, that one tells the log */
+    if (chores->ledger->session == LVT_SESSION_READY && !chores->logged) {
+        chores->logged = true;
+        lvt_logf(chores->ledger->options.log, LVT_WARN,
+                 "the ledger's housekeeping has no connection, trying again: %s", err->text);
+    }
     chores->up = chores->busy = false;
     chores->striking = 0;
     uv_timer_stop(&chores->timer);

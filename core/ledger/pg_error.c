@@ -25,7 +25,8 @@ static bool begins(const char *text, const char *with) {
 }
 
 bool lvt_pg_is_outage(const char *sqlstate) {
-    static const char *const classes[] = {"08", "53", "57P", "58", "XX", "25006"};
+    /* not 08P01, 53400, 58P01 or XX: a statement that is wrong fails with these each time */
+    static const char *const classes[] = {"080", "531", "532", "533", "57P", "580", "25006"};
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
         if (begins(sqlstate, classes[i]))
             return true;

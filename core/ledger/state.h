@@ -109,6 +109,7 @@ struct lvt_call {
     struct lvt_call *next;
     struct lvt_pooled *on;
     struct lvt_tx *tx; /* NULL when nobody wants the answer any more */
+    bool local;        /* a setting for the transaction alone */
     lvt_rows_done *rows_done;
     lvt_tx_done *tx_done; /* instead */
     void *ctx;
@@ -129,6 +130,7 @@ struct lvt_pooled {
     uint32_t syncs;                /* answers that are still to come before it is free */
     bool rolled_back;
     bool dirty; /* a handler has changed the session's settings: not for the next one */
+    bool set;   /* or those of its transaction */
     bool cancelling;
     uint32_t cancels; /* in a row */
     uv_timer_t timer; /* to the next of them */

@@ -173,6 +173,7 @@ void lvt_tx_run(struct lvt_pooled *pooled) {
         tx->phase = LVT_TX_PHASE_BEGINNING;
     tx->inserted = !tx->claim;
     tx->error = (struct lvt_sql_error){.text = ""};
+    pooled->set = false;
     lvt_pg_query(pooled->pg, "BEGIN", NULL, 0, on_begun, pooled);
     if (tx->claim && !send_record(pooled, tx->claim))
         set_error(&tx->error, "53200", "out of memory");
@@ -288,8 +289,10 @@ static void on_query_synced(void *ctx, PGresult *result) {
     pooled->first = call->next;
     if (!pooled->first)
         pooled->last = NULL;
-    if (call->result && changes_session(PQcmdStatus(call->result)))
-        pooled->dirty = true;
+    if (call->result && changes_session(PQcmdStatus(call->result))) {
+        pooled->set = true;
+        pooled->dirty = pooled->dirty || !call->local;
+    }
     if (!tx) {
         free_call(call);
         lvt_pool_settle(pooled);
@@ -350,6 +353,15 @@ static bool ends_transaction(struct lvt_bytes sql) {
         return !lvt_bytes_is(next, "TO"); /* a savepoint */
     }
     return lvt_bytes_is(first, "PREPARE") && lvt_bytes_is(next_word(&sql, second), "TRANSACTION");
+}
+
+static bool is_local_setting(struct lvt_bytes sql) {
+    char word[16], second[16];
+    if (!lvt_bytes_is(next_word(&sql, word), "SET"))
+        return false;
+    struct lvt_bytes next = next_word(&sql, second);
+    return lvt_bytes_is(next, "LOCAL") || lvt_bytes_is(next, "TRANSACTION") ||
+           lvt_bytes_is(next, "CONSTRAINTS");
 }
 
 /* Why a statement is not even sent; NULL when it may be. */
@@ -428,6 +440,7 @@ void lvt_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
         defer(ledger, call);
         return;
     }
+    call->local = is_local_setting(sql->text);
     const char **block = copy_texts(sql, &text);
     if (block)
         send_call(tx->on, call, text, block, sql->param_count);
@@ -484,7 +497,7 @@ void lvt_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx) 
     if (tx->phase == LVT_TX_PHASE_OPEN) {
         tx->phase = LVT_TX_PHASE_COMMITTING;
         tx->error = (struct lvt_sql_error){.text = ""};
-        if (pooled->dirty) { /* an event is acknowledged after this: it must be durable */
+        if (pooled->set) { /* an event is acknowledged after this: it must be durable */
             lvt_pg_query(pooled->pg, "SET LOCAL synchronous_commit TO on", NULL, 0, on_ignored,
                          NULL);
             lvt_pg_sync(pooled->pg, NULL, NULL);
