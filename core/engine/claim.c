@@ -154,6 +154,27 @@ void lvt_claim_step(struct lvt_engine *engine) {
         engine->ledger.claim(engine->ledger.self, request);
 }
 
+static void claim_again(struct lvt_engine *engine, struct lvt_handler *handler) {
+    struct lvt_event_list ready = handler->ready;
+    struct lvt_event *event;
+    handler->ready = (struct lvt_event_list){0};
+    while ((event = lvt_event_take(&ready))) {
+        if (!event->claimed) {
+            lvt_event_append(&handler->ready, event); /* it has no id */
+            continue;
+        }
+        engine->ledger.release(engine->ledger.self, &event->claim);
+        event->claimed = false;
+        lvt_event_enter(engine, event, LVT_STAGE_DECODED);
+        lvt_event_append(&engine->to_claim, event);
+    }
+}
+
+void lvt_claims_lost(struct lvt_engine *engine) {
+    for (size_t i = 0; i < engine->options.routes->handler_count; i++)
+        claim_again(engine, engine->options.routes->handlers[i]);
+}
+
 void lvt_claim_end(struct lvt_engine *engine, struct lvt_event *event) {
     if (!event->in_hand)
         return;

@@ -65,6 +65,8 @@ static void recorded(void *ctx, struct lvt_claim *list) {
 static void ready_changed(void *ctx, bool ready) {
     if (ready)
         lvt_handlers_wake(ctx);
+    else
+        lvt_claims_lost(ctx);
 }
 
 struct lvt_broker_sink lvt_engine_broker_sink(struct lvt_engine *engine) {

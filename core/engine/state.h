@@ -61,6 +61,9 @@ void lvt_claim_step(struct lvt_engine *engine);
 /* Puts the event in the map of those in hand, or joins its delivery to the one that is there. */
 void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event);
 void lvt_claim_end(struct lvt_engine *engine, struct lvt_event *event);
+/* The ledger has lost its session: what no handler has begun is claimed anew, and looked up again,
+ * because another worker may run it meanwhile. */
+void lvt_claims_lost(struct lvt_engine *engine);
 
 /* run.c */
 bool lvt_run_step(struct lvt_engine *engine);

@@ -79,7 +79,7 @@ void lvt_lane_close(struct lvt_lane *lane) {
         lvt_broker_stop(lane->broker);
         say(lane, "shutdown: RabbitMQ connections closed");
     }
-    if (lane->ledger && ++lane->open_ports)
+    if (lane->ledger && lane->started && ++lane->open_ports)
         lvt_ledger_close(lane->ledger, ledger_closed, lane);
     if (lane->cache && ++lane->open_ports)
         lvt_cache_close(lane->cache, cache_closed, lane);
