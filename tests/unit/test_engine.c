@@ -176,6 +176,31 @@ static void event_that_another_worker_finished_is_a_duplicate(void **state) {
     world_free(world);
 }
 
+/* While the ledger was away another worker may have run what waits here for its turn. */
+static void what_waits_is_looked_up_again_after_the_ledger_was_away(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    unsigned char key[LVT_KEY_BYTES];
+    (void)state;
+    script->handler->options.concurrency = 1;
+    script->body = hold;
+    publish(world, "a", "e1");
+    publish(world, "a", "e2");
+    go(world);
+    assert_int_equal(script->starts, 1);
+    lvt_memory_ledger_set_ready(world->ledger, false);
+    go(world);
+    key_of("a.queue", "a", "e2", key);
+    lvt_memory_ledger_other_ends(world->ledger, key, true);
+    lvt_memory_ledger_set_ready(world->ledger, true);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL);
+    go(world);
+    assert_int_equal(script->starts, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 1);
+    assert_settled(world);
+    world_free(world);
+}
+
 /* ---- verdicts ---- */
 
 static void retries_wait_longer_each_time_and_then_die(void **state) {
@@ -723,6 +748,7 @@ int main(void) {
         cmocka_unit_test(joined_delivery_with_more_attempts_counts),
         cmocka_unit_test(events_without_an_id_all_run),
         cmocka_unit_test(busy_claim_is_looked_at_again),
+        cmocka_unit_test(what_waits_is_looked_up_again_after_the_ledger_was_away),
         cmocka_unit_test(event_that_another_worker_finished_is_a_duplicate),
         cmocka_unit_test(retries_wait_longer_each_time_and_then_die),
         cmocka_unit_test(dead_letter_tells_its_story),
