@@ -37,15 +37,6 @@ struct lvt_effect {
     char *error;
 };
 
-/* A pattern to invalidate once a transaction has committed, and then to strike from the ledger. */
-struct lvt_invalidation {
-    struct lvt_invalidation *next;
-    struct lvt_engine *engine;
-    int64_t number;
-    size_t len;
-    char pattern[];
-};
-
 static struct lvt_effect **list_of(struct lvt_effect *effect) {
     return effect->run ? &effect->run->effects : &effect->engine->orphans;
 }
@@ -131,23 +122,6 @@ static void send_sql(struct lvt_effect *effect) {
         engine->ledger.tx_query(engine->ledger.self, tx, &effect->sql, rows_answered, effect);
 }
 
-/* Keeps a pattern, under the number that the ledger gave it, until the commit. */
-static bool invalidate_later(struct lvt_run *run, struct lvt_bytes pattern,
-                             const struct lvt_rows *rows) {
-    struct lvt_bytes number;
-    struct lvt_invalidation *later = malloc(sizeof *later + pattern.len);
-    if (!later || !rows->cell(rows->self, 0, 0, &number)) {
-        free(later);
-        return false;
-    }
-    *later = (struct lvt_invalidation){.next = run->invalidations, .engine = run->engine};
-    later->number = strtoll(number.data, NULL, 10);
-    later->len = pattern.len;
-    memcpy(later->pattern, pattern.data, pattern.len);
-    run->invalidations = later;
-    return true;
-}
-
 static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
                             const struct lvt_sql_error *error) {
     struct lvt_effect *effect = ctx;
@@ -157,7 +131,7 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
         return;
     }
     if (answer == LVT_ANSWER_OK) {
-        if (!invalidate_later(run, effect->patterns[effect->answered], rows)) {
+        if (!lvt_invalidation_keep(run, effect->patterns[effect->answered], rows)) {
             outage(run, "out of memory");
             return;
         }
@@ -455,11 +429,7 @@ void lvt_effects_rollback(struct lvt_run *run) {
         engine->ledger.tx_rollback(engine->ledger.self, run->tx);
         lvt_effects_tx_ended(engine, run);
     }
-    while (run->invalidations) {
-        struct lvt_invalidation *invalidation = run->invalidations;
-        run->invalidations = invalidation->next;
-        free(invalidation);
-    }
+    lvt_invalidations_free(&run->invalidations);
 }
 
 void lvt_effects_end(struct lvt_run *run) {
@@ -478,60 +448,7 @@ void lvt_effects_end(struct lvt_run *run) {
     }
 }
 
-/* ---- invalidations after a commit ---- */
-
-static void invalidated(void *ctx, enum lvt_answer answer, int64_t removed, const char *error) {
-    struct lvt_invalidation *done = ctx;
-    struct lvt_engine *engine = done->engine;
-    struct lvt_invalidation **at = &engine->invalidating;
-    (void)removed;
-    /* An error comes again with each try: only an outage is worth another, by the ledger's sweep.
-     */
-    if (answer == LVT_ANSWER_ERROR)
-        LVT_LOG(engine->options.log, LVT_ERROR, "a cache pattern could not be invalidated",
-                LVT_TEXT("pattern", lvt_bytes(done->pattern, done->len)),
-                LVT_STRING("reason", error));
-    if (answer != LVT_ANSWER_OUTAGE)
-        engine->ledger.invalidated(engine->ledger.self, done->number);
-    while (*at != done)
-        at = &(*at)->next;
-    *at = done->next;
-    free(done);
-}
-
-static void invalidate_now(struct lvt_engine *engine, struct lvt_invalidation *invalidation) {
-    invalidation->next = engine->invalidating;
-    engine->invalidating = invalidation;
-    engine->cache.invalidate(engine->cache.self,
-                             lvt_bytes(invalidation->pattern, invalidation->len), invalidated,
-                             invalidation);
-}
-
-void lvt_invalidations_start(struct lvt_engine *engine, struct lvt_run *run) {
-    while (run->invalidations) {
-        struct lvt_invalidation *invalidation = run->invalidations;
-        run->invalidations = invalidation->next;
-        invalidate_now(engine, invalidation);
-    }
-}
-
-void lvt_invalidation_due(void *ctx, int64_t number, struct lvt_bytes pattern) {
-    struct lvt_engine *engine = ctx;
-    struct lvt_invalidation *invalidation = malloc(sizeof *invalidation + pattern.len);
-    if (!invalidation)
-        return; /* the ledger tells again at its next sweep */
-    *invalidation = (struct lvt_invalidation){.engine = engine, .number = number};
-    invalidation->len = pattern.len;
-    memcpy(invalidation->pattern, pattern.data, pattern.len);
-    invalidate_now(engine, invalidation);
-}
-
 void lvt_effects_free(struct lvt_engine *engine) {
     while (engine->orphans)
         free_effect(engine->orphans);
-    while (engine->invalidating) {
-        struct lvt_invalidation *next = engine->invalidating->next;
-        free(engine->invalidating);
-        engine->invalidating = next;
-    }
 }

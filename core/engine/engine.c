@@ -183,6 +183,7 @@ void lvt_engine_free(struct lvt_engine *engine) {
         engine->arrived = next;
     }
     lvt_effects_free(engine);
+    lvt_invalidations_free(&engine->invalidating);
     free(engine->in_hand);
     free(engine);
 }

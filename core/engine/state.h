@@ -82,8 +82,15 @@ void lvt_effects_rollback(struct lvt_run *run);
 /* The run's transaction has ended: another may have its place in the pool. */
 void lvt_effects_free(struct lvt_engine *engine);
 void lvt_effects_tx_ended(struct lvt_engine *engine, struct lvt_run *run);
+
+/* invalidations.c */
+/* Keeps a pattern for after the commit, under the number that is the rows' only cell. False when
+ * out of memory. */
+bool lvt_invalidation_keep(struct lvt_run *run, struct lvt_bytes pattern,
+                           const struct lvt_rows *rows);
 void lvt_invalidations_start(struct lvt_engine *engine, struct lvt_run *run);
 void lvt_invalidation_due(void *ctx, int64_t number, struct lvt_bytes pattern);
+void lvt_invalidations_free(struct lvt_invalidation **list);
 
 /* settle.c */
 void lvt_settle_step(struct lvt_engine *engine);
