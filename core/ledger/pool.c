@@ -233,11 +233,15 @@ static void cancel(struct lvt_pooled *pooled) {
     pooled->cancelling = true;
 }
 
-void lvt_pool_detach(struct lvt_pooled *pooled, bool stop) {
+static void take_off(struct lvt_pooled *pooled) {
     pooled->tx->on = NULL;
     pooled->tx = NULL;
     for (struct lvt_call *call = pooled->first; call; call = call->next)
         call->tx = NULL;
+}
+
+void lvt_pool_detach(struct lvt_pooled *pooled, bool stop) {
+    take_off(pooled);
     pooled->cancels = 0;
     if (stop && pooled->syncs > 0)
         cancel(pooled);
@@ -256,10 +260,9 @@ void lvt_pool_close(struct lvt_ledger *ledger) {
     for (struct lvt_pooled *pooled = ledger->pooled; pooled; pooled = pooled->next) {
         pooled->up = false;
         if (pooled->tx) { /* its owner may still roll it back */
-            pooled->tx->on = NULL;
             pooled->tx->phase = LVT_TX_PHASE_OVER;
             pooled->tx->over = LVT_TX_OUTAGE;
-            pooled->tx = NULL;
+            take_off(pooled);
         }
         ledger->open_handles += pooled->cancelling ? 3 : 2;
         uv_close((uv_handle_t *)&pooled->timer, on_timer_closed);
@@ -271,7 +274,8 @@ static void free_calls(struct lvt_call *call) {
     while (call) {
         struct lvt_call *next = call->next;
         PQclear(call->result);
-        free(call);
+        if (!call->tx || call != &call->tx->own)
+            free(call);
         call = next;
     }
 }

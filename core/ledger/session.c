@@ -13,6 +13,7 @@
 static const char setup_sql[] = LVT_SETUP_SQL(
     " set_config('enable_seqscan', 'off', false),"
     " set_config('plan_cache_mode', 'force_generic_plan', false),"
+    " set_config('statement_timeout', '0', false),"
     " set_config('lock_timeout', '500ms', false),");
 
 static const struct lvt_pg_prepared prepared[] = {

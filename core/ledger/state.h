@@ -23,7 +23,8 @@
     " set_config('synchronous_commit', CASE current_setting('synchronous_commit')"                 \
     "   WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),"                            \
     " set_config('default_transaction_isolation', 'read committed', false),"                       \
-    " set_config('default_transaction_read_only', 'off', false)," more                             \
+    " set_config('default_transaction_read_only', 'off', false),"                                  \
+    " set_config('idle_in_transaction_session_timeout', '0', false)," more                         \
     " (SELECT count(set_config(s.name, v.value, false)) FROM pg_settings s JOIN (VALUES"           \
     "   ('idle_session_timeout', '0', ''), ('client_connection_check_interval', '5s', 'linux'),"   \
     "   ('tcp_keepalives_idle', '10', 'linux'), ('tcp_keepalives_interval', '5', 'linux'),"        \
@@ -91,6 +92,20 @@ enum lvt_tx_phase {
     LVT_TX_PHASE_OVER,       /* until it is committed or rolled back by its owner */
 };
 
+/* An answer that is due: of a statement, or a transaction's own. */
+struct lvt_call {
+    struct lvt_call *next;
+    uint64_t turn; /* of the loop that deferred it */
+    struct lvt_pooled *on;
+    struct lvt_tx *tx; /* NULL when nobody wants the answer any more */
+    bool local;        /* a setting for the transaction alone */
+    lvt_rows_done *done;
+    void *ctx;
+    enum lvt_answer answer;
+    PGresult *result;
+    struct lvt_sql_error error;
+};
+
 struct lvt_tx {
     struct lvt_tx *prev, *next; /* of all */
     struct lvt_tx *waiting_next;
@@ -98,25 +113,12 @@ struct lvt_tx {
     enum lvt_tx_phase phase;
     enum lvt_tx_result over; /* what a commit of it answers, once it is over */
     struct lvt_claim *claim;
-    bool inserted, aborted;
+    bool inserted;
+    bool ending;       /* its owner has asked for the commit */
     lvt_tx_done *done; /* of the begin or the commit that has no answer yet */
     void *ctx;
     struct lvt_sql_error error;
-};
-
-/* An answer that is due: of a statement, or of a transaction that had ended before it was asked. */
-struct lvt_call {
-    struct lvt_call *next;
-    struct lvt_pooled *on;
-    struct lvt_tx *tx; /* NULL when nobody wants the answer any more */
-    bool local;        /* a setting for the transaction alone */
-    lvt_rows_done *rows_done;
-    lvt_tx_done *tx_done; /* instead */
-    void *ctx;
-    enum lvt_answer answer;
-    enum lvt_tx_result tx_result;
-    PGresult *result;
-    struct lvt_sql_error error;
+    struct lvt_call own; /* defers that answer, which must not depend on there being memory */
 };
 
 /* A connection for transactions. */
@@ -174,6 +176,7 @@ struct lvt_ledger {
     struct lvt_tx *txs;                        /* all, for a claim that is released under one */
     struct lvt_tx *tx_first, *tx_last;         /* waiting for a connection */
     struct lvt_call *deferred, *deferred_last; /* answers for the loop to give */
+    uint64_t turn;                             /* how often it has given some */
     bool pool_logged;
 
     struct lvt_chores *chores;

@@ -1,11 +1,11 @@
 /* A handler's transaction: it begins with the event's record, so that both commit together. */
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ledger/rows.h"
 #include "ledger/state.h"
+#include "ledger/statement.h"
 
 #define STATEMENTS_MAX 200 /* of one transaction without an answer */
 
@@ -54,6 +54,7 @@ static bool note_failure(struct lvt_tx *tx, const PGresult *result) {
 
 static void defer(struct lvt_ledger *ledger, struct lvt_call *call) {
     call->next = NULL;
+    call->turn = ledger->turn;
     if (ledger->deferred_last)
         ledger->deferred_last->next = call;
     else
@@ -62,44 +63,73 @@ static void defer(struct lvt_ledger *ledger, struct lvt_call *call) {
     lvt_ledger_soon(ledger);
 }
 
+/* A transaction that goes gets no answer, neither its own nor a statement's. */
+static void forget_deferred(struct lvt_ledger *ledger, struct lvt_tx *tx) {
+    struct lvt_call *before = NULL;
+    for (struct lvt_call *call = ledger->deferred; call; call = call->next) {
+        if (call != &tx->own) {
+            if (call->tx == tx)
+                call->tx = NULL;
+            before = call;
+            continue;
+        }
+        if (before)
+            before->next = call->next;
+        else
+            ledger->deferred = call->next;
+        if (ledger->deferred_last == call)
+            ledger->deferred_last = before;
+    }
+}
+
 static void free_call(struct lvt_call *call) {
     PQclear(call->result);
     free(call);
 }
 
+/* Ends a commit whose transaction is over, with what is known of it. */
+static void answer_commit(struct lvt_ledger *ledger, struct lvt_tx *tx, enum lvt_tx_result result) {
+    const struct lvt_sql_error error = tx->error;
+    lvt_tx_done *done = tx->done;
+    void *ctx = tx->ctx;
+    if ((result == LVT_TX_OK || result == LVT_TX_DUPLICATE) && tx->claim)
+        lvt_claims_end(ledger, tx->claim);
+    free_tx(ledger, tx);
+    done(ctx, result, result == LVT_TX_ERROR ? &error : NULL);
+}
+
+/* A begin's answer leaves the transaction to its owner, unlike a commit's. */
+static void answer_begin(struct lvt_tx *tx, enum lvt_tx_result result) {
+    const struct lvt_sql_error error = tx->error;
+    lvt_tx_done *done = tx->done;
+    tx->done = NULL;
+    done(tx->ctx, result, result == LVT_TX_ERROR ? &error : NULL);
+}
+
 static void give_answer(struct lvt_ledger *ledger, struct lvt_call *call) {
-    const struct lvt_sql_error *error = NULL;
+    struct lvt_tx *tx = call->tx;
     struct lvt_rows rows;
-    if (!call->tx) {
-        free_call(call);
+    if (tx && call == &tx->own) {
+        if (tx->ending)
+            answer_commit(ledger, tx, tx->over);
+        else
+            answer_begin(tx, tx->over);
         return;
     }
-    if (call->tx_done) {
-        struct lvt_tx *tx = call->tx;
-        if (call->tx_result == LVT_TX_ERROR)
-            error = &call->error;
-        if (call->tx_result == LVT_TX_DUPLICATE && tx->claim)
-            lvt_claims_end(ledger, tx->claim);
-        free_tx(ledger, tx);
-        call->tx_done(call->ctx, call->tx_result, error);
-    } else {
-        if (call->answer == LVT_ANSWER_ERROR)
-            error = &call->error;
+    if (tx) {
         if (call->answer == LVT_ANSWER_OK)
             lvt_rows_of(call->result, &rows);
-        call->rows_done(call->ctx, call->answer, call->answer == LVT_ANSWER_OK ? &rows : NULL,
-                        error);
+        call->done(call->ctx, call->answer, call->answer == LVT_ANSWER_OK ? &rows : NULL,
+                   call->answer == LVT_ANSWER_ERROR ? &call->error : NULL);
     }
     free_call(call);
 }
 
 void lvt_tx_answer_deferred(struct lvt_ledger *ledger) {
     /* what is deferred meanwhile waits for the next turn of the loop */
-    struct lvt_call *last = ledger->deferred_last;
-    bool more = last != NULL;
-    while (more && !ledger->closing) {
+    uint64_t turn = ledger->turn++;
+    while (ledger->deferred && ledger->deferred->turn <= turn && !ledger->closing) {
         struct lvt_call *call = ledger->deferred;
-        more = call != last;
         ledger->deferred = call->next;
         if (!ledger->deferred)
             ledger->deferred_last = NULL;
@@ -115,6 +145,8 @@ struct lvt_tx *lvt_tx_begin(void *self, struct lvt_claim *claim, lvt_tx_done *do
     if (!tx)
         return NULL;
     tx->claim = claim;
+    tx->over = LVT_TX_OUTAGE; /* unless it ends in another way */
+    tx->own.tx = tx;
     tx->done = done;
     tx->ctx = ctx;
     tx->next = ledger->txs;
@@ -182,17 +214,6 @@ void lvt_tx_run(struct lvt_pooled *pooled) {
     lvt_pg_flush(pooled->pg);
 }
 
-/* Ends a commit whose transaction is over, with what is known of it. */
-static void answer_commit(struct lvt_ledger *ledger, struct lvt_tx *tx, enum lvt_tx_result result) {
-    const struct lvt_sql_error error = tx->error;
-    lvt_tx_done *done = tx->done;
-    void *ctx = tx->ctx;
-    if (result == LVT_TX_OK && tx->claim)
-        lvt_claims_end(ledger, tx->claim);
-    free_tx(ledger, tx);
-    done(ctx, result, result == LVT_TX_ERROR ? &error : NULL);
-}
-
 /* The record of a COMMIT whose answer was lost has been tried anew. That waits for the commit, if
  * the server is still at it, so the result is certain. */
 static void looked_up(struct lvt_pooled *pooled, struct lvt_tx *tx) {
@@ -230,15 +251,11 @@ static void on_begun_synced(void *ctx, PGresult *result) {
     } else if (!tx->inserted) {
         answer = LVT_TX_DUPLICATE;
     }
-    lvt_tx_done *done = tx->done;
-    const struct lvt_sql_error error = tx->error;
-    void *done_ctx = tx->ctx;
-    tx->done = NULL;
     tx->phase = answer == LVT_TX_OK ? LVT_TX_PHASE_OPEN : LVT_TX_PHASE_OVER;
     tx->over = answer;
     if (answer != LVT_TX_OK)
         lvt_pool_detach(pooled, false);
-    done(done_ctx, answer, answer == LVT_TX_ERROR ? &error : NULL);
+    answer_begin(tx, answer);
 }
 
 /* ---- statements ---- */
@@ -256,16 +273,6 @@ static void on_query_answered(void *ctx, PGresult *result) {
     }
     PQclear(call->result);
     call->result = result;
-}
-
-/* Whether the session is no more as the next transaction must find it. */
-static bool changes_session(const char *tag) {
-    static const char *const tags[] = {"SET",        "RESET",  "DISCARD", "PREPARE",
-                                       "DEALLOCATE", "LISTEN", "LOAD"};
-    for (size_t i = 0; i < sizeof tags / sizeof tags[0]; i++)
-        if (strncmp(tag, tags[i], strlen(tags[i])) == 0)
-            return true;
-    return false;
 }
 
 static void judge(struct lvt_call *call) {
@@ -289,7 +296,7 @@ static void on_query_synced(void *ctx, PGresult *result) {
     pooled->first = call->next;
     if (!pooled->first)
         pooled->last = NULL;
-    if (call->result && changes_session(PQcmdStatus(call->result))) {
+    if (call->result && lvt_statement_changes_session(PQcmdStatus(call->result))) {
         pooled->set = true;
         pooled->dirty = pooled->dirty || !call->local;
     }
@@ -308,75 +315,6 @@ static void on_query_synced(void *ctx, PGresult *result) {
         lvt_pool_detach(pooled, false);
     }
     give_answer(pooled->ledger, call);
-}
-
-static bool has_nul(struct lvt_bytes bytes) {
-    return bytes.len > 0 && memchr(bytes.data, '\0', bytes.len);
-}
-
-/* The next word of a statement, in capitals; skips white space and comments. */
-static struct lvt_bytes next_word(struct lvt_bytes *text, char ret_word[16]) {
-    const char *at = text->data, *end = at + text->len;
-    size_t len = 0;
-    for (;;) {
-        while (at < end && (isspace((unsigned char)*at) || *at == ';'))
-            at++;
-        if (end - at >= 2 && at[0] == '-' && at[1] == '-') {
-            while (at < end && *at != '\n')
-                at++;
-        } else if (end - at >= 2 && at[0] == '/' && at[1] == '*') {
-            const char *close = memmem(at + 2, (size_t)(end - at - 2), "*/", 2);
-            at = close ? close + 2 : end;
-        } else {
-            break;
-        }
-    }
-    for (; at < end && isalpha((unsigned char)*at); at++)
-        if (len < 15)
-            ret_word[len++] = (char)toupper((unsigned char)*at);
-    ret_word[len] = '\0';
-    *text = lvt_bytes(at, (size_t)(end - at));
-    return lvt_bytes(ret_word, len);
-}
-
-static bool ends_transaction(struct lvt_bytes sql) {
-    static const char *const words[] = {"COMMIT", "END", "ABORT", "BEGIN", "START"};
-    char word[16], second[16];
-    struct lvt_bytes first = next_word(&sql, word);
-    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
-        if (lvt_bytes_is(first, words[i]))
-            return true;
-    if (lvt_bytes_is(first, "ROLLBACK")) {
-        struct lvt_bytes next = next_word(&sql, second);
-        if (lvt_bytes_is(next, "WORK") || lvt_bytes_is(next, "TRANSACTION"))
-            next = next_word(&sql, second);
-        return !lvt_bytes_is(next, "TO"); /* a savepoint */
-    }
-    return lvt_bytes_is(first, "PREPARE") && lvt_bytes_is(next_word(&sql, second), "TRANSACTION");
-}
-
-static bool is_local_setting(struct lvt_bytes sql) {
-    char word[16], second[16];
-    if (!lvt_bytes_is(next_word(&sql, word), "SET"))
-        return false;
-    struct lvt_bytes next = next_word(&sql, second);
-    return lvt_bytes_is(next, "LOCAL") || lvt_bytes_is(next, "TRANSACTION") ||
-           lvt_bytes_is(next, "CONSTRAINTS");
-}
-
-/* Why a statement is not even sent; NULL when it may be. */
-static const char *objection(const struct lvt_pooled *pooled, const struct lvt_sql *sql) {
-    if (ends_transaction(sql->text))
-        return "a handler must not begin or end its transaction: return to commit, or call "
-               "ctx.retry";
-    if (pooled->syncs >= STATEMENTS_MAX)
-        return "too many statements at once";
-    if (sql->param_count > 65535)
-        return "more than 65535 parameters";
-    for (size_t i = 0; i < sql->param_count; i++)
-        if (has_nul(sql->params[i]))
-            return "a parameter holds a NUL byte, which PostgreSQL's texts cannot";
-    return has_nul(sql->text) ? "the statement holds a NUL byte" : NULL;
 }
 
 /* NUL-terminated copies in one block: the pointers to the parameters, then all texts. */
@@ -426,21 +364,23 @@ void lvt_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
         return; /* the run's timeout ends it */
     }
     call->tx = tx;
-    call->rows_done = done;
+    call->done = done;
     call->ctx = ctx;
     call->answer = LVT_ANSWER_OUTAGE;
     if (tx->phase != LVT_TX_PHASE_OPEN) {
         defer(ledger, call);
         return;
     }
-    const char *refusal = objection(tx->on, sql);
+    const char *refusal = lvt_statement_objection(sql);
+    if (!refusal && tx->on->syncs >= STATEMENTS_MAX)
+        refusal = "too many statements at once";
     if (refusal) {
         call->answer = LVT_ANSWER_ERROR;
         set_error(&call->error, strstr(refusal, "NUL") ? "22021" : "", refusal);
         defer(ledger, call);
         return;
     }
-    call->local = is_local_setting(sql->text);
+    call->local = lvt_statement_is_local_setting(sql->text);
     const char **block = copy_texts(sql, &text);
     if (block)
         send_call(tx->on, call, text, block, sql->param_count);
@@ -494,6 +434,7 @@ void lvt_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx) 
     struct lvt_pooled *pooled = tx->on;
     tx->done = done;
     tx->ctx = ctx;
+    tx->ending = true;
     if (tx->phase == LVT_TX_PHASE_OPEN) {
         tx->phase = LVT_TX_PHASE_COMMITTING;
         tx->error = (struct lvt_sql_error){.text = ""};
@@ -508,23 +449,13 @@ void lvt_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx) 
         lvt_pg_flush(pooled->pg);
         return;
     }
-    struct lvt_call *call = calloc(1, sizeof *call);
-    if (!call)
-        return; /* its owner's timeout ends it */
-    call->tx = tx;
-    call->tx_done = done;
-    call->ctx = ctx;
-    call->tx_result = tx->phase == LVT_TX_PHASE_OVER ? tx->over : LVT_TX_OUTAGE;
-    call->error = tx->error;
-    defer(ledger, call);
+    defer(ledger, &tx->own); /* it is over */
 }
 
 void lvt_tx_rollback(void *self, struct lvt_tx *tx) {
     struct lvt_ledger *ledger = ledger_of(self);
     bool running = tx->phase == LVT_TX_PHASE_BEGINNING || tx->phase == LVT_TX_PHASE_OPEN;
-    for (struct lvt_call *call = ledger->deferred; call; call = call->next)
-        if (call->tx == tx)
-            call->tx = NULL;
+    forget_deferred(ledger, tx);
     if (tx->on)
         lvt_pool_detach(tx->on, running);
     else
@@ -533,8 +464,6 @@ void lvt_tx_rollback(void *self, struct lvt_tx *tx) {
 }
 
 /* ---- losses ---- */
-
-static void answer_begin_later(struct lvt_ledger *ledger, struct lvt_tx *tx);
 
 /* The calls of a lost connection are answered by the loop, for each answer may roll back. */
 void lvt_tx_lost(struct lvt_pooled *pooled) {
@@ -564,31 +493,8 @@ void lvt_tx_lost(struct lvt_pooled *pooled) {
     enum lvt_tx_phase phase = tx->phase;
     tx->phase = LVT_TX_PHASE_OVER;
     tx->over = LVT_TX_OUTAGE;
-    if (phase == LVT_TX_PHASE_BEGINNING)
-        answer_begin_later(ledger, tx);
-    else if (phase == LVT_TX_PHASE_COMMITTING)
-        lvt_tx_commit(ledger, tx, tx->done, tx->ctx);
-}
-
-/* A begin's answer leaves the transaction to its owner, unlike a commit's. */
-static void answer_begin_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
-                              const struct lvt_sql_error *error) {
-    struct lvt_tx *tx = ctx;
-    (void)answer;
-    (void)rows;
-    (void)error;
-    tx->done(tx->ctx, LVT_TX_OUTAGE, NULL);
-}
-
-static void answer_begin_later(struct lvt_ledger *ledger, struct lvt_tx *tx) {
-    struct lvt_call *call = calloc(1, sizeof *call);
-    if (!call)
-        return; /* its owner's timeout ends it */
-    call->tx = tx;
-    call->rows_done = answer_begin_rows;
-    call->ctx = tx;
-    call->answer = LVT_ANSWER_OUTAGE;
-    defer(ledger, call);
+    if (phase == LVT_TX_PHASE_BEGINNING || phase == LVT_TX_PHASE_COMMITTING)
+        defer(ledger, &tx->own);
 }
 
 void lvt_tx_refuse_waiting(struct lvt_ledger *ledger) {
@@ -600,7 +506,7 @@ void lvt_tx_refuse_waiting(struct lvt_ledger *ledger) {
         lvt_pool_forget(ledger, tx);
         tx->phase = LVT_TX_PHASE_OVER;
         tx->over = LVT_TX_OUTAGE;
-        answer_begin_later(ledger, tx);
+        defer(ledger, &tx->own);
     }
 }
 

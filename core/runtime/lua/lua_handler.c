@@ -133,8 +133,8 @@ static void start(void *self, struct lvt_run *run) {
     if (handler->lua || make_state(handler, &handler->lua, &err) == LEVERET_OK)
         lrun = lvt_lua_run_new(handler->lua, run);
     if (!lrun) {
-        const struct lvt_verdict failed = {
-            .kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(err.text)};
+        const struct lvt_verdict failed = {.kind = LVT_VERDICT_OUTAGE,
+                                           .reason = lvt_bytes_of(err.text)};
         lvt_run_finish(run, &failed);
         return;
     }
