@@ -277,7 +277,7 @@ static void threads_share_a_pipe(void **state) {
     for (int i = 0; i < THREADS * LINES; i++) {
         assert_non_null(fgets(line, sizeof line, reader));
         assert_int_equal(lvt_json_validate(lvt_bytes_of(line), 64, NULL), LEVERET_OK);
-        assert_non_null(strstr(line, "xxx\"}\n"));
+        assert_non_null(strstr(line, "xxxx\"}\n"));
     }
     setitimer(ITIMER_REAL, &never, NULL);
     for (int i = 0; i < THREADS; i++) {
