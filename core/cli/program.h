@@ -10,9 +10,13 @@
 /* As sysexits.h has them. */
 enum lvt_exit {
     LVT_EXIT_OK = 0,
+    LVT_EXIT_FAILED = 1, /* what was asked for was done, and its outcome is a failure */
     LVT_EXIT_USAGE = 64,
+    LVT_EXIT_DATA = 65,
+    LVT_EXIT_NO_INPUT = 66,
     LVT_EXIT_UNAVAILABLE = 69,
     LVT_EXIT_SOFTWARE = 70,
+    LVT_EXIT_LATER = 75,
     LVT_EXIT_CONFIG = 78,
 };
 
@@ -48,6 +52,7 @@ int lvt_program_options(int argc, char **argv, const char *help, const char *con
 /* The commands; each returns the exit code. argv[0] is the command's name. */
 int lvt_command_run(int argc, char **argv);
 int lvt_command_check(int argc, char **argv);
+int lvt_command_exec(int argc, char **argv);
 int lvt_command_migrate(int argc, char **argv);
 int lvt_command_version(int argc, char **argv);
 

@@ -78,13 +78,14 @@ void lvt_ledger_start(struct lvt_ledger *ledger) {
     uv_idle_init(ledger->options.loop, &ledger->soon);
     ledger->soon.data = ledger;
     ledger->started = true;
-    if (!lvt_session_init(ledger) || !lvt_chores_init(ledger)) {
+    if (!lvt_session_init(ledger) || (!ledger->options.guest && !lvt_chores_init(ledger))) {
         ledger->failed = true;
         leveret_fail(&ledger->failure, LEVERET_NO_MEMORY, "out of memory");
         return;
     }
     lvt_pg_open(ledger->pg);
-    lvt_chores_open(ledger);
+    if (ledger->chores)
+        lvt_chores_open(ledger);
     lvt_ledger_soon(ledger);
 }
 

@@ -16,6 +16,7 @@ struct lvt_ledger_options {
     uint32_t pool;         /* connections for transactions of handlers, opened when needed */
     uint32_t max_claims;   /* locks held at most; claims over it wait */
     uint64_t retention_ms; /* records older than this are deleted; 0 keeps them for ever */
+    bool guest;            /* leaves the housekeeping to the workers */
     const struct lvt_log *log;
     struct lvt_ledger_sink sink;
     struct uv_loop_s *loop;
