@@ -232,6 +232,14 @@ void lvt_lua_event_open(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &event_key);
 }
 
+void lvt_lua_event_fields_push(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &event_key);
+    lua_getfield(L, -1, "__index");
+    lua_getupvalue(L, -1, 1);
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
 void lvt_lua_event_push(lua_State *L, struct lvt_lua_run *lrun) {
     lua_createtable(L, 0, 4);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &event_key);

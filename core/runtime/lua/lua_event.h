@@ -11,4 +11,7 @@ void lvt_lua_event_open(lua_State *L);
  * not read before is not to be had. */
 void lvt_lua_event_push(lua_State *L, struct lvt_lua_run *lrun);
 
+/* Pushes a table whose keys are the fields that an event has. */
+void lvt_lua_event_fields_push(lua_State *L);
+
 #endif

@@ -21,8 +21,7 @@ static const char handle_key;
 
 /* ---- a state for the handler ---- */
 
-/* For lua_pcall. */
-static int open_handler(lua_State *L) {
+int lvt_lua_handler_open(lua_State *L) {
     lvt_lua_open_sandbox(L);
     lua_settop(L, 0);
     lvt_lua_coroutine_open(L);
@@ -47,17 +46,20 @@ static int keep_handle(lua_State *L) {
     return 0;
 }
 
+void lvt_lua_handler_handle_push(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &handle_key);
+}
+
 static void free_state(struct lvt_lua *lua) {
     if (lua)
         lvt_lua_run_free_idle(lua);
     lvt_lua_free(lua);
 }
 
-/* Leaves what the file returned on the stack. */
-static enum leveret_code fill_state(struct lvt_lua *lua, const struct lvt_lua_source *source,
-                                    struct leveret_error *err) {
+enum leveret_code lvt_lua_handler_fill(struct lvt_lua *lua, const struct lvt_lua_source *source,
+                                       struct leveret_error *err) {
     lua_State *L = lua->state;
-    enum leveret_code code = lvt_lua_open(lua, open_handler, err);
+    enum leveret_code code = lvt_lua_open(lua, lvt_lua_handler_open, err);
     if (code == LEVERET_OK)
         code = lvt_lua_source_evaluate(source, lua, false, err);
     if (code != LEVERET_OK)
@@ -76,7 +78,7 @@ static enum leveret_code make_state(struct lvt_lua_handler *handler, struct lvt_
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the handler %s",
                             handler->source.path);
     lua->owner = handler;
-    enum leveret_code code = fill_state(lua, &handler->source, err);
+    enum leveret_code code = lvt_lua_handler_fill(lua, &handler->source, err);
     if (code == LEVERET_OK)
         *ret_lua = lua;
     else
@@ -119,7 +121,7 @@ static int handle_event_done(lua_State *L, int status, lua_KContext context) {
 
 /* The first function of every event's coroutine. */
 static int handle_event(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &handle_key);
+    lvt_lua_handler_handle_push(L);
     lvt_lua_event_push(L, lvt_lua_of(L)->current);
     lvt_lua_ctx_push(L);
     lua_callk(L, 2, 0, 0, handle_event_done);

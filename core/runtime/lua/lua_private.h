@@ -16,4 +16,12 @@ struct lvt_lua_handler {
  * that, and freed once its last run is over. */
 void lvt_lua_handler_tidy(struct lvt_lua_handler *handler);
 
+/* A C function for lua_pcall: makes all that a handler's file finds in its state. */
+int lvt_lua_handler_open(lua_State *L);
+/* The same, and then evaluates the file. Leaves what it returned on the stack. Does not raise. */
+enum leveret_code lvt_lua_handler_fill(struct lvt_lua *lua, const struct lvt_lua_source *source,
+                                       struct leveret_error *err) LVT_MUST_CHECK;
+/* Pushes the function that handles. */
+void lvt_lua_handler_handle_push(lua_State *L);
+
 #endif
