@@ -27,7 +27,8 @@ static void print_help(void) {
         "\n"
         "leveret COMMAND --help tells more of one. The configuration is leveret.lua, or the file\n"
         "after -c; RABBITMQ_URL, DATABASE_URL, REDIS_URL and LEVERET_* win over it.\n"
-        "Exit codes: 0 done, 64 usage, 69 a service is unavailable, 78 configuration.");
+        "Exit codes: 0 done, 64 usage, 69 a service is unavailable, 78 configuration; exec has\n"
+        "more.");
 }
 
 int main(int argc, char **argv) {

@@ -131,7 +131,7 @@ def test_version_names_its_libraries(folder):
 def test_help_names_every_command(folder):
     result = run_leveret(folder, "--help")
     assert result.returncode == OK
-    for name in ("run", "check", "migrate", "version"):
+    for name in ("run", "check", "exec", "migrate", "version"):
         assert re.search(rf"\b{name}\b", result.stdout)
 
 
