@@ -38,7 +38,6 @@ struct lvt_recorder {
     unsigned steps;
     struct lvt_claim *claimed, *recorded; /* to be answered with the next poll */
     struct lvt_publish *published, **published_last;
-    struct call *later; /* invalidations that wait for the commit: to be answered */
     int64_t later_number;
     bool settled, failed;
     struct lvt_exec_result result;
@@ -78,8 +77,6 @@ static void free_call(struct call *call) {
         recorder->calls = call->next;
     if (call->next)
         call->next->prev = call->prev;
-    if (recorder->later == call)
-        recorder->later = NULL;
     recorder->outstanding--;
     free(call);
 }
@@ -209,8 +206,7 @@ static void tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes patter
     struct call *call = new_call(recorder, &step, tx, ctx);
     if (!call)
         return;
-    call->done.rows = done;
-    recorder->later = call;
+    call->done.rows = done; /* answered with the next poll */
 }
 
 static bool number_cell(void *self, size_t row, size_t column, struct lvt_bytes *ret_text) {
@@ -219,9 +215,17 @@ static bool number_cell(void *self, size_t row, size_t column, struct lvt_bytes 
     return true;
 }
 
-static void answer_later(struct lvt_recorder *recorder) {
+/* The oldest invalidation that waits for its number; NULL when none does. */
+static struct call *find_later(const struct lvt_recorder *recorder) {
+    struct call *oldest = NULL;
+    for (struct call *call = recorder->calls; call; call = call->next)
+        if (call->kind == LVT_STEP_INVALIDATE_LATER)
+            oldest = call;
+    return oldest;
+}
+
+static void answer_later(struct lvt_recorder *recorder, struct call *call) {
     char number[24];
-    struct call *call = recorder->later;
     const struct lvt_rows rows = {
         .self = number, .row_count = 1, .column_count = 1, .affected = 1, .cell = number_cell};
     snprintf(number, sizeof number, "%lld", (long long)++recorder->later_number);
@@ -471,7 +475,6 @@ void lvt_recorder_attach(struct lvt_recorder *recorder, struct lvt_engine *engin
 void lvt_recorder_poll(struct lvt_recorder *recorder) {
     struct lvt_claim *claimed = recorder->claimed, *recorded = recorder->recorded;
     struct lvt_publish *published = recorder->published;
-    bool later = recorder->later != NULL;
     recorder->claimed = recorder->recorded = NULL;
     recorder->published = NULL;
     recorder->published_last = &recorder->published;
@@ -481,12 +484,13 @@ void lvt_recorder_poll(struct lvt_recorder *recorder) {
         recorder->ledger_sink.recorded(recorder->ledger_sink.ctx, recorded);
     if (published)
         recorder->broker_sink.published(recorder->broker_sink.ctx, published);
+    struct call *later = find_later(recorder);
     if (later)
-        answer_later(recorder);
+        answer_later(recorder, later);
 }
 
 bool lvt_recorder_pending(const struct lvt_recorder *recorder) {
-    return recorder->claimed || recorder->recorded || recorder->published || recorder->later;
+    return recorder->claimed || recorder->recorded || recorder->published || find_later(recorder);
 }
 
 const struct lvt_run *lvt_recorder_run(const struct lvt_recorder *recorder) {
