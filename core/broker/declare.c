@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+/* As often as a message may be delivered: RabbitMQ 4 drops it after 20 unless told otherwise. */
+#define DELIVERY_LIMIT 1000000
+
 void lvt_argument_text(struct lvt_arguments *arguments, const char *key, const char *value) {
     arguments->items[arguments->count++] = (amqp_table_entry_t){
         .key = amqp_cstring_bytes(key),
@@ -12,6 +15,11 @@ void lvt_argument_text(struct lvt_arguments *arguments, const char *key, const c
 void lvt_argument_number(struct lvt_arguments *arguments, const char *key, int64_t value) {
     arguments->items[arguments->count++] = (amqp_table_entry_t){
         .key = amqp_cstring_bytes(key), .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = value}};
+}
+
+void lvt_quorum_arguments(struct lvt_arguments *arguments) {
+    lvt_argument_text(arguments, "x-queue-type", "quorum");
+    lvt_argument_number(arguments, "x-delivery-limit", DELIVERY_LIMIT);
 }
 
 static amqp_table_t table_of(const struct lvt_arguments *arguments) {

@@ -18,6 +18,8 @@ struct lvt_arguments {
 
 void lvt_argument_text(struct lvt_arguments *arguments, const char *key, const char *value);
 void lvt_argument_number(struct lvt_arguments *arguments, const char *key, int64_t value);
+/* Those of every quorum queue that leveret declares. */
+void lvt_quorum_arguments(struct lvt_arguments *arguments);
 
 /* How the broker answered. */
 struct lvt_refusal {

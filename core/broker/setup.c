@@ -5,9 +5,6 @@
 #include "broker/declare.h"
 #include "broker/ladder.h"
 
-/* As often as a message may be delivered: RabbitMQ 4 drops it after 20 unless told otherwise. */
-#define DELIVERY_LIMIT 1000000
-
 /* One pass: goes on past what is wrong with one queue, and keeps the first such error. */
 struct pass {
     struct lvt_broker *broker;
@@ -76,11 +73,6 @@ static void note_refusal(struct pass *pass, const char *what, const struct lvt_r
 
 /* ---- queues ---- */
 
-static void quorum_arguments(struct lvt_arguments *arguments) {
-    lvt_argument_text(arguments, "x-queue-type", "quorum");
-    lvt_argument_number(arguments, "x-delivery-limit", DELIVERY_LIMIT);
-}
-
 /* At-least-once dead-lettering, without which a full or restarting target loses messages. */
 static void safe_dead_lettering(struct lvt_arguments *arguments) {
     lvt_argument_text(arguments, "x-dead-letter-strategy", "at-least-once");
@@ -95,7 +87,7 @@ static void ttl_argument(const struct lvt_queue *queue, struct lvt_arguments *ar
 
 static void own_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
     if (queue->type == LVT_QUORUM) {
-        quorum_arguments(arguments);
+        lvt_quorum_arguments(arguments);
     } else if (queue->max_priority > 0) {
         lvt_argument_number(arguments, "x-max-priority", queue->max_priority);
     }
@@ -227,7 +219,7 @@ static enum leveret_code declare_dead_letters(struct pass *pass, struct lvt_queu
                                               struct leveret_error *err) {
     struct lvt_arguments arguments = {0};
     struct lvt_refusal refusal;
-    quorum_arguments(&arguments);
+    lvt_quorum_arguments(&arguments);
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
     struct lvt_mismatch mismatch;
@@ -350,7 +342,7 @@ static enum leveret_code declare_level(struct pass *pass, unsigned level,
         lvt_ladder_name(level - 1, next);
     }
     struct lvt_arguments arguments = {0};
-    quorum_arguments(&arguments);
+    lvt_quorum_arguments(&arguments);
     safe_dead_lettering(&arguments);
     lvt_argument_text(&arguments, "x-dead-letter-exchange", next);
     lvt_argument_number(&arguments, "x-message-ttl", lvt_ladder_ttl_ms(level));

@@ -7,7 +7,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/buffer.h"
 #include "base/utf8.h"
 #include "event/json.h"
 
@@ -88,9 +87,7 @@ static void write_escape(struct lvt_buffer *out, unsigned char c) {
     }
 }
 
-/* Whatever could end the line, move the cursor or is no UTF-8 is escaped; so are the quote and the
- * backslash in `quoted` text. */
-static void write_escaped(struct lvt_buffer *out, struct lvt_bytes text, bool quoted) {
+void lvt_text_escape(struct lvt_buffer *out, struct lvt_bytes text, bool quoted) {
     for (size_t at = 0, len; at < text.len; at += len) {
         const char *c = text.data + at;
         len = lvt_utf8_length(c, text.len - at);
@@ -128,7 +125,7 @@ static void write_value(struct lvt_buffer *out, struct lvt_bytes text) {
         return;
     }
     lvt_buffer_char(out, '"');
-    write_escaped(out, text, true);
+    lvt_text_escape(out, text, true);
     lvt_buffer_text(out, is_cut ? cut_mark : "");
     lvt_buffer_char(out, '"');
 }
@@ -176,7 +173,7 @@ static void text_line(const struct lvt_log_writer *writer, struct lvt_buffer *ou
     write_time(out);
     lvt_buffer_printf(out, " %s%-5s%s ", writer->colours ? level_colours[level] : "",
                       level_names[level], writer->colours ? colour_off : "");
-    write_escaped(out, shown, false);
+    lvt_text_escape(out, shown, false);
     lvt_buffer_text(out, is_cut ? cut_mark : "");
 }
 

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "base/buffer.h"
 #include "base/log.h"
 
 /* As the key log.format numbers them. */
@@ -27,5 +28,9 @@ void lvt_log_writer_done(struct lvt_log_writer *writer);
  * long texts are cut, and fields that have no room are left out, which the field "cut" says. */
 void lvt_log_writer_sink(void *ctx, enum lvt_level level, const char *text,
                          const struct lvt_field *fields, size_t field_count);
+
+/* Writes text that a terminal may show: whatever could end the line, move the cursor or is no UTF-8
+ * is escaped; so are the quote and the backslash in `quoted` text. */
+void lvt_text_escape(struct lvt_buffer *out, struct lvt_bytes text, bool quoted);
 
 #endif

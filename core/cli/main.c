@@ -10,6 +10,7 @@ static const struct {
     {"run", lvt_command_run, "run the worker; --embedded needs no server"},
     {"check", lvt_command_check, "validate configuration and handlers, print the routes"},
     {"exec", lvt_command_exec, "run one handler on one event, and show all that it asks for"},
+    {"dlq", lvt_command_dlq, "list, show, replay or discard dead letters"},
     {"migrate", lvt_command_migrate, "create or upgrade the tables in PostgreSQL"},
     {"version", lvt_command_version, "print the version, and those of the libraries"},
 };

@@ -54,6 +54,7 @@ int lvt_command_run(int argc, char **argv);
 int lvt_command_check(int argc, char **argv);
 int lvt_command_exec(int argc, char **argv);
 int lvt_command_migrate(int argc, char **argv);
+int lvt_command_dlq(int argc, char **argv);
 int lvt_command_version(int argc, char **argv);
 
 #endif

@@ -100,8 +100,7 @@ static const struct unit {
 } units[] = {{"d", 86400e3}, {"h", 3600e3}, {"m", 60e3}, {"s", 1e3}, {"ms", 1}};
 #define UNIT_COUNT (sizeof units / sizeof *units)
 
-/* Digits and a unit, or digits alone for ms. */
-static bool parse_duration(const char *text, double *ret_ms) {
+bool lvt_duration_parse(const char *text, double *ret_ms) {
     size_t digits = strspn(text, "0123456789");
     if (digits == 0 || digits > 15) {
         return false;
@@ -183,7 +182,7 @@ static enum leveret_code set_value(const struct lvt_key *key, void *field,
     case LVT_KEY_SECRET_URL:
         return value->kind == LVT_VALUE_TEXT ? set_text(key, field, value->text) : LEVERET_CONFIG;
     case LVT_KEY_DURATION:
-        if (value->kind == LVT_VALUE_TEXT && parse_duration(value->text, &duration_ms)) {
+        if (value->kind == LVT_VALUE_TEXT && lvt_duration_parse(value->text, &duration_ms)) {
             return set_number(key, field, duration_ms);
         }
         __attribute__((fallthrough));

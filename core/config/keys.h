@@ -21,6 +21,8 @@ const struct lvt_key *lvt_keys_nearest(const struct lvt_key *keys, size_t key_co
 
 /* What a value of this key may be: "a whole number from 1 to 65535". */
 void lvt_key_expected(const struct lvt_key *key, struct lvt_buffer *out);
+/* Digits and a unit, or digits alone for ms; false when it is not that. */
+bool lvt_duration_parse(const char *text, double *ret_ms);
 /* "7d", "30s", "1500ms": in the largest unit that is exact. */
 void lvt_duration_write(double duration_ms, struct lvt_buffer *out);
 

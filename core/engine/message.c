@@ -3,24 +3,14 @@
 #include <time.h>
 
 #include "base/utf8.h"
+#include "event/carry.h"
 
 /* All properties and headers must fit one frame, of 128 KiB as brokers come; the rest of it is for
  * what the properties and names take. */
 #define HEADERS_MAX_BYTES 120000
 #define REASON_LEAST_BYTES 200
 /* The most headers that lvt_message_build adds. */
-#define ADDED_MAX 16
-
-static bool starts_with(struct lvt_bytes name, const char *prefix) {
-    size_t len = strlen(prefix);
-    return name.len >= len && memcmp(name.data, prefix, len) == 0;
-}
-
-/* What the broker wrote about an earlier life of the message, which it must not read again. */
-static bool is_history(struct lvt_bytes name) {
-    return lvt_bytes_is(name, "x-death") || lvt_bytes_is(name, "x-delivery-count") ||
-           starts_with(name, "x-first-death-") || starts_with(name, "x-last-death-");
-}
+#define ADDED_MAX 8
 
 static bool is_replaced(struct lvt_bytes name, bool failed) {
     static const char *const always[] = {LVT_HEADER_ATTEMPT, LVT_HEADER_ORIGIN_EXCHANGE,
@@ -58,27 +48,16 @@ static size_t room_for_texts(const struct lvt_headers *headers) {
                                                          : REASON_LEAST_BYTES;
 }
 
-static void add(struct lvt_headers *out, const char *name, enum lvt_header_kind kind,
-                struct lvt_header value) {
-    value.name = lvt_bytes_of(name);
-    value.kind = kind;
-    out->items[out->count++] = value;
-}
-
-static void add_text(struct lvt_headers *out, const char *name, struct lvt_bytes text) {
-    add(out, name, LVT_HEADER_STRING, (struct lvt_header){.value.bytes = text});
-}
-
 static void add_failure(struct lvt_event *event, struct lvt_headers *out, int64_t wall_ms,
                         size_t room) {
     struct lvt_bytes reason = event->verdict.reason;
     if (reason.len > room)
         reason.len = lvt_utf8_cut(reason.data, room);
-    add_text(out, LVT_HEADER_ERROR, reason);
+    lvt_headers_add_text(out, LVT_HEADER_ERROR, reason);
     if (event->verdict.trace.len > 0 && reason.len + event->verdict.trace.len <= room)
-        add_text(out, LVT_HEADER_TRACE, event->verdict.trace);
+        lvt_headers_add_text(out, LVT_HEADER_TRACE, event->verdict.trace);
     if (event->handler)
-        add_text(out, LVT_HEADER_HANDLER, lvt_bytes_of(event->handler->name));
+        lvt_headers_add_text(out, LVT_HEADER_HANDLER, lvt_bytes_of(event->handler->name));
     if (!lvt_headers_find(out, LVT_HEADER_FIRST_FAILED_AT)) {
         time_t seconds = (time_t)(wall_ms / 1000);
         struct tm utc;
@@ -87,50 +66,34 @@ static void add_failure(struct lvt_event *event, struct lvt_headers *out, int64_
         strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &utc);
         struct lvt_bytes kept = lvt_arena_copy(&event->delivery->arena, lvt_bytes_of(text));
         if (kept.data)
-            add_text(out, LVT_HEADER_FIRST_FAILED_AT, kept);
+            lvt_headers_add_text(out, LVT_HEADER_FIRST_FAILED_AT, kept);
     }
 }
 
-/* The properties that do something to a message on its way are kept as headers that do nothing. */
-static void move_properties(struct lvt_properties *properties, struct lvt_headers *out) {
-    if (properties->present & LVT_HAS_USER_ID)
-        add_text(out, "leveret-origin-user-id", properties->user_id);
-    if (properties->present & LVT_HAS_EXPIRATION)
-        add_text(out, "leveret-origin-expiration", properties->expiration);
-    properties->present &= ~(unsigned)(LVT_HAS_USER_ID | LVT_HAS_EXPIRATION);
-    properties->present |= LVT_HAS_DELIVERY_MODE | LVT_HAS_HEADERS;
-    properties->delivery_mode = 2;
+static void drop_replaced(struct lvt_headers *headers, bool failed) {
+    size_t kept = 0;
+    for (size_t i = 0; i < headers->count; i++)
+        if (!is_replaced(headers->items[i].name, failed))
+            headers->items[kept++] = headers->items[i];
+    headers->count = kept;
 }
 
 enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made,
                                     enum lvt_story story, int64_t wall_ms) {
     struct lvt_delivery *delivery = event->delivery;
-    const struct lvt_headers *headers = &delivery->properties.headers;
-    struct lvt_headers out = {0};
-    out.items = lvt_arena_alloc(&delivery->arena, (headers->count + ADDED_MAX) * sizeof *out.items);
-    if (!out.items)
+    struct lvt_properties properties;
+    if (!lvt_properties_carry(&delivery->properties, ADDED_MAX, &delivery->arena, &properties))
         return LEVERET_NO_MEMORY;
-    for (size_t i = 0; i < headers->count; i++) {
-        struct lvt_header header = headers->items[i];
-        if (is_history(header.name) || is_replaced(header.name, story != LVT_STORY_NONE))
-            continue;
-        if (lvt_bytes_is(header.name, "CC"))
-            header.name = LVT_LITERAL("leveret-origin-cc");
-        if (lvt_bytes_is(header.name, "BCC"))
-            header.name = LVT_LITERAL("leveret-origin-bcc");
-        out.items[out.count++] = header;
-    }
-    event->publish = (struct lvt_publish){.properties = delivery->properties};
-    event->publish.body = delivery->body;
-    move_properties(&event->publish.properties, &out);
-    add(&out, LVT_HEADER_ATTEMPT, LVT_HEADER_INT64,
-        (struct lvt_header){.value.integer = attempts_made});
-    add_text(&out, LVT_HEADER_ORIGIN_EXCHANGE, event->exchange);
-    add_text(&out, LVT_HEADER_ORIGIN_ROUTING_KEY, event->routing_key);
-    add_text(&out, LVT_HEADER_ORIGIN_QUEUE, lvt_bytes_of(delivery->queue->name));
+    struct lvt_headers *out = &properties.headers;
+    drop_replaced(out, story != LVT_STORY_NONE);
+    lvt_headers_add_integer(out, LVT_HEADER_ATTEMPT, attempts_made);
+    lvt_headers_add_text(out, LVT_HEADER_ORIGIN_EXCHANGE, event->exchange);
+    lvt_headers_add_text(out, LVT_HEADER_ORIGIN_ROUTING_KEY, event->routing_key);
+    lvt_headers_add_text(out, LVT_HEADER_ORIGIN_QUEUE, lvt_bytes_of(delivery->queue->name));
     if (story != LVT_STORY_NONE)
-        add_failure(event, &out, wall_ms,
-                    story == LVT_STORY_FULL ? room_for_texts(headers) : REASON_LEAST_BYTES);
-    event->publish.properties.headers = out;
+        add_failure(event, out, wall_ms,
+                    story == LVT_STORY_FULL ? room_for_texts(&delivery->properties.headers)
+                                            : REASON_LEAST_BYTES);
+    event->publish = (struct lvt_publish){.properties = properties, .body = delivery->body};
     return LEVERET_OK;
 }
