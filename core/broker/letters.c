@@ -23,6 +23,7 @@
 /* How long the broker may take to put letters back. */
 #define RETURN_MS 3000
 #define RETURN_LOOK_MS 20
+#define TAG_SIZE 32
 /* RabbitMQ 4's limit for a quorum queue that was declared without one. */
 #define DEFAULT_LIMIT 20
 
@@ -224,6 +225,11 @@ static uint64_t body_limit(void *ctx, unsigned consumer) {
     return BODY_MAX;
 }
 
+static amqp_bytes_t consumer_tag(unsigned number, char tag[TAG_SIZE]) {
+    snprintf(tag, TAG_SIZE, "%08u.dlq", number);
+    return amqp_cstring_bytes(tag);
+}
+
 /* A consumer gets as many letters as it may hold unacked, which must be few for the broker's
  * memory: those that have theirs are left as they are, and the next one gets the next letters. */
 static enum leveret_code subscribe(struct lvt_letters *letters, struct leveret_error *err) {
@@ -235,11 +241,10 @@ static enum leveret_code subscribe(struct lvt_letters *letters, struct leveret_e
     if (ahead > letters->most - letters->received) {
         ahead = letters->most - letters->received;
     }
-    char tag[32];
-    snprintf(tag, sizeof tag, "%08u.dlq", letters->consumers++);
+    char tag[TAG_SIZE];
     amqp_basic_qos_t qos = {.prefetch_count = (uint16_t)ahead};
     amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(letters->queue),
-                                    .consumer_tag = amqp_cstring_bytes(tag)};
+                                    .consumer_tag = consumer_tag(letters->consumers++, tag)};
     amqp_connection_state_t amqp = letters->taking.amqp;
     letters->asked_for += ahead;
     int status = amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
@@ -436,15 +441,38 @@ enum leveret_code lvt_letters_remove(struct lvt_letters *letters, const struct l
                                     : broken(letters, lvt_connection_lost(status, err));
 }
 
+/* A channel may hold back acks for a quorum queue that is busy, and forgets them when it is closed.
+ * A cancel waits behind those that it has passed on; when it is answered the channel hears that
+ * they are done, and passes on the rest, which the two questions make sure of. */
+static enum leveret_code flush_acks(struct lvt_letters *letters, struct leveret_error *err) {
+    char tag[TAG_SIZE];
+    struct lvt_refusal refusal;
+    uint32_t depth, consumers;
+    lvt_connection_enter(&letters->taking);
+    amqp_basic_cancel(letters->taking.amqp, LVT_CHANNEL, consumer_tag(letters->consumers - 1, tag));
+    lvt_connection_leave(&letters->taking);
+    enum leveret_code code =
+        lvt_connection_check(&letters->taking, amqp_get_rpc_reply(letters->taking.amqp), NULL, err);
+    for (int i = 0; i < 2 && code == LEVERET_OK; i++) {
+        code =
+            lvt_look_for_queue(&letters->taking, letters->queue, &depth, &consumers, &refusal, err);
+    }
+    return code == LEVERET_REFUSED ? LEVERET_OK : code; /* the queue is gone, with all in it */
+}
+
 enum leveret_code lvt_letters_end(struct lvt_letters *letters, struct leveret_error *err) {
     const char *queue = letters->queue;
     uint64_t given_back = letters->received - letters->removed;
     uint64_t due_ms = lvt_now_ms() + RETURN_MS;
     struct lvt_letters_queue seen = {0};
+    enum leveret_code code = letters->removed > 0 ? flush_acks(letters, err) : LEVERET_OK;
+    if (code != LEVERET_OK) {
+        return broken(letters, code);
+    }
     close_pass(letters);
     /* The next command should find them. With another consumer they are gone again at once. */
     while (seen.depth < given_back && lvt_now_ms() < due_ms) {
-        enum leveret_code code = look(letters, queue, &seen, err);
+        code = look(letters, queue, &seen, err);
         if (code != LEVERET_OK) {
             return broken(letters, code);
         }
