@@ -95,6 +95,7 @@ enum leveret_code lvt_letters_open(const struct lvt_letters_options *options,
     }
     letters->options = *options;
     letters->last = &letters->first;
+    letters->sender.answered_last = &letters->sender.answered;
     enum leveret_code code = lvt_watchdog_init(&letters->watchdog, err);
     if (code != LEVERET_OK) {
         free(letters);
@@ -114,7 +115,10 @@ enum leveret_code lvt_letters_open(const struct lvt_letters_options *options,
 
 /* Notes an error on its way out. */
 static enum leveret_code broken(struct lvt_letters *letters, enum leveret_code code) {
-    letters->broken |= code != LEVERET_OK;
+    if (code != LEVERET_OK) {
+        letters->broken = true;
+        lvt_letters_sender_give_up(&letters->sender);
+    }
     return code;
 }
 
@@ -492,7 +496,8 @@ enum leveret_code lvt_letters_send(struct lvt_letters *letters, struct lvt_publi
         struct lvt_connection_options options = connection_options(letters);
         enum leveret_code code = lvt_letters_sender_open(&letters->sender, &options, err);
         if (code != LEVERET_OK) {
-            return code;
+            lvt_letters_sender_answer(&letters->sender, publish, LVT_PUBLISH_DROPPED, err->text);
+            return broken(letters, code);
         }
     }
     return broken(letters, lvt_letters_sender_send(&letters->sender, publish, err));
@@ -501,10 +506,6 @@ enum leveret_code lvt_letters_send(struct lvt_letters *letters, struct lvt_publi
 bool lvt_letters_can_send(const struct lvt_letters *letters) {
     const struct lvt_letters_sender *sender = &letters->sender;
     return !sender->blocked && sender->next - sender->first < LVT_LETTERS_IN_FLIGHT_MAX;
-}
-
-size_t lvt_letters_in_flight(const struct lvt_letters *letters) {
-    return letters->sender.in_flight;
 }
 
 bool lvt_letters_blocked(const struct lvt_letters *letters) {

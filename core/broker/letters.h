@@ -55,8 +55,9 @@ enum leveret_code lvt_letters_look(struct lvt_letters *letters, const char *queu
 enum leveret_code lvt_letters_begin(struct lvt_letters *letters, const char *queue, uint64_t most,
                                     struct leveret_error *err) LVT_MUST_CHECK;
 /* Reads what the broker sends, and waits for it, up to that time, when nothing is there. Within a
- * pass it must be called every few seconds, or the broker hangs up. On an error the pass and all
- * that was in flight are lost: the broker has those letters still. */
+ * pass it must be called every few seconds, or the broker hangs up. After an error, of this or
+ * another call, nothing remains but to take the answers and free the letters: the broker has what
+ * was not removed. */
 enum leveret_code lvt_letters_work(struct lvt_letters *letters, int timeout_ms,
                                    struct leveret_error *err) LVT_MUST_CHECK;
 /* The next letter that work has brought, which is the caller's to free; NULL: none yet. */
@@ -71,11 +72,11 @@ enum leveret_code lvt_letters_end(struct lvt_letters *letters,
                                   struct leveret_error *err) LVT_MUST_CHECK;
 
 /* Sends a message to the queue destination.name: persistent, mandatory. It stays as it is until
- * lvt_letters_answered returns it, with the result. Only while lvt_letters_can_send. */
+ * lvt_letters_answered returns it, with the result: LVT_PUBLISH_DROPPED when the connection broke,
+ * or this call failed. Only while lvt_letters_can_send. */
 enum leveret_code lvt_letters_send(struct lvt_letters *letters, struct lvt_publish *publish,
                                    struct leveret_error *err) LVT_MUST_CHECK;
 bool lvt_letters_can_send(const struct lvt_letters *letters);
-size_t lvt_letters_in_flight(const struct lvt_letters *letters);
 /* Whether RabbitMQ takes no messages, because of an alarm. */
 bool lvt_letters_blocked(const struct lvt_letters *letters);
 /* NULL: no more answers for now. */

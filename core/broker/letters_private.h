@@ -25,6 +25,10 @@ struct lvt_letters_sender {
 enum leveret_code lvt_letters_sender_open(struct lvt_letters_sender *sender,
                                           const struct lvt_connection_options *options,
                                           struct leveret_error *err) LVT_MUST_CHECK;
+void lvt_letters_sender_answer(struct lvt_letters_sender *sender, struct lvt_publish *publish,
+                               enum lvt_publish_result result, const char *reason);
+/* Answers all that is in flight. */
+void lvt_letters_sender_give_up(struct lvt_letters_sender *sender);
 /* Takes what the broker says about what was sent. */
 enum leveret_code lvt_letters_sender_read(struct lvt_letters_sender *sender,
                                           struct leveret_error *err) LVT_MUST_CHECK;

@@ -27,14 +27,13 @@ enum leveret_code lvt_letters_sender_open(struct lvt_letters_sender *sender,
     }
     lvt_frames_init(&sender->frames, connection, no_deliveries, NULL);
     sender->first = sender->next = 1;
-    sender->answered_last = &sender->answered;
     return LEVERET_OK;
 }
 
 /* ---- answers ---- */
 
-static void answer(struct lvt_letters_sender *sender, struct lvt_publish *publish,
-                   enum lvt_publish_result result, const char *reason) {
+void lvt_letters_sender_answer(struct lvt_letters_sender *sender, struct lvt_publish *publish,
+                               enum lvt_publish_result result, const char *reason) {
     publish->result = result;
     snprintf(publish->reason, sizeof publish->reason, "%.*s", (int)sizeof publish->reason - 1,
              reason);
@@ -53,12 +52,13 @@ static void confirm_one(struct lvt_letters_sender *sender, uint64_t sequence, bo
         return;
     }
     if (!taken) {
-        answer(sender, slot->publish, LVT_PUBLISH_REFUSED,
-               "the broker did not take it: is the queue full or without a leader?");
+        lvt_letters_sender_answer(
+            sender, slot->publish, LVT_PUBLISH_REFUSED,
+            "the broker did not take it: is the queue full or without a leader?");
     } else if (slot->returned) {
-        answer(sender, slot->publish, LVT_PUBLISH_RETURNED, slot->return_text);
+        lvt_letters_sender_answer(sender, slot->publish, LVT_PUBLISH_RETURNED, slot->return_text);
     } else {
-        answer(sender, slot->publish, LVT_PUBLISH_CONFIRMED, "");
+        lvt_letters_sender_answer(sender, slot->publish, LVT_PUBLISH_CONFIRMED, "");
     }
     slot->publish = NULL;
     sender->in_flight--;
@@ -72,6 +72,19 @@ static void confirm(struct lvt_letters_sender *sender, uint64_t sequence, bool m
     while (sender->first < sender->next && !slot_of(sender, sender->first)->publish) {
         sender->first++;
     }
+}
+
+void lvt_letters_sender_give_up(struct lvt_letters_sender *sender) {
+    for (uint64_t i = sender->first; i < sender->next; i++) {
+        struct lvt_letter_slot *slot = slot_of(sender, i);
+        if (slot->publish) {
+            lvt_letters_sender_answer(sender, slot->publish, LVT_PUBLISH_DROPPED,
+                                      "the connection to RabbitMQ broke");
+            slot->publish = NULL;
+        }
+    }
+    sender->first = sender->next;
+    sender->in_flight = 0;
 }
 
 /* A return names the queue, not the message, and comes before its confirm: all that are on their
@@ -177,8 +190,9 @@ enum leveret_code lvt_letters_sender_send(struct lvt_letters_sender *sender,
         code = status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
     } else if (code == LEVERET_NO_MEMORY) {
         *err = wrong;
+        lvt_letters_sender_answer(sender, publish, LVT_PUBLISH_DROPPED, wrong.text);
     } else {
-        answer(sender, publish, LVT_PUBLISH_REFUSED, wrong.text);
+        lvt_letters_sender_answer(sender, publish, LVT_PUBLISH_REFUSED, wrong.text);
         code = LEVERET_OK;
     }
     lvt_arena_free(&arena);

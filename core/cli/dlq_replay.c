@@ -9,6 +9,7 @@
 /* Queues that letters go back to, and reasons why some do not: kept for so many. */
 #define TARGETS_MAX 256
 #define REASONS_MAX 64
+#define REASON_SIZE 400
 #define ASK_AGAIN_MS 100
 
 /* A letter on its way. Lives in its delivery's arena. */
@@ -23,7 +24,7 @@ struct target {
 };
 
 struct stay_reason {
-    char text[400];
+    char text[REASON_SIZE];
     uint64_t count;
 };
 
@@ -103,7 +104,8 @@ static enum leveret_code find_target(struct replaying *replaying, struct lvt_byt
 
 /* *ret_reason is why it stays, which fits into `text` at most; NULL: it goes. */
 static enum leveret_code judge(struct replaying *replaying, const struct lvt_letter *letter,
-                               char text[400], const char **ret_reason, struct leveret_error *err) {
+                               char text[REASON_SIZE], const char **ret_reason,
+                               struct leveret_error *err) {
     struct target *target;
     *ret_reason = letter->no_origin;
     if (letter->no_origin)
@@ -111,17 +113,17 @@ static enum leveret_code judge(struct replaying *replaying, const struct lvt_let
     *ret_reason = text;
     if (letter->queue.len >= sizeof target->name ||
         memchr(letter->queue.data, 0, letter->queue.len)) {
-        snprintf(text, 400, "the name of the queue that it failed in is no queue's");
+        snprintf(text, REASON_SIZE, "the name of the queue that it failed in is no queue's");
         return LEVERET_OK;
     }
     if (lvt_bytes_is(letter->queue, replaying->dlq->queue)) {
-        snprintf(text, 400, "it failed in this queue");
+        snprintf(text, REASON_SIZE, "it failed in this queue");
         return LEVERET_OK;
     }
     enum leveret_code code = find_target(replaying, letter->queue, &target, err);
     if (code != LEVERET_OK)
         return code;
-    snprintf(text, 400, "there is no queue \"%s\" any more", target->name);
+    snprintf(text, REASON_SIZE, "there is no queue \"%s\" any more", target->name);
     if (target->exists)
         *ret_reason = NULL;
     return LEVERET_OK;
@@ -129,8 +131,9 @@ static enum leveret_code judge(struct replaying *replaying, const struct lvt_let
 
 /* ---- the walk ---- */
 
+/* *ret_sent: the delivery is freed with the answer. */
 static enum leveret_code send_back(struct replaying *replaying, const struct lvt_letter *letter,
-                                   struct leveret_error *err) {
+                                   bool *ret_sent, struct leveret_error *err) {
     struct lvt_delivery *delivery = letter->delivery;
     struct sending *sending = lvt_arena_zalloc(&delivery->arena, sizeof *sending);
     if (!sending)
@@ -140,38 +143,38 @@ static enum leveret_code send_back(struct replaying *replaying, const struct lvt
         (struct lvt_destination){.kind = LVT_TO_QUEUE, .name = letter->queue};
     sending->publish.body = delivery->body;
     enum leveret_code code = lvt_letter_revive(letter, &sending->publish.properties, err);
-    if (code == LEVERET_OK) {
-        replaying->in_flight++;
-        code = lvt_letters_send(replaying->dlq->letters, &sending->publish, err);
-    }
-    return code;
+    if (code != LEVERET_OK)
+        return code;
+    replaying->in_flight++;
+    *ret_sent = true;
+    return lvt_letters_send(replaying->dlq->letters, &sending->publish, err);
+}
+
+static void set_pace(struct replaying *replaying) {
+    double now = now_ms();
+    if (replaying->next_at_ms < now)
+        replaying->next_at_ms = now;
+    if (replaying->dlq->options.rate > 0 && !replaying->dlq->options.dry_run)
+        replaying->next_at_ms += 1e3 / replaying->dlq->options.rate;
 }
 
 static enum leveret_code replay(void *ctx, struct lvt_letter *letter, struct leveret_error *err) {
     struct replaying *replaying = ctx;
-    const struct lvt_dlq_options *options = &replaying->dlq->options;
-    struct lvt_delivery *delivery = letter->delivery;
-    char text[400];
+    char text[REASON_SIZE];
     const char *reason;
+    bool sent = false;
     enum leveret_code code = judge(replaying, letter, text, &reason, err);
-    if (code == LEVERET_OK && !reason) {
-        replaying->sent++;
-        if (!options->dry_run) {
-            double now = now_ms();
-            if (replaying->next_at_ms < now)
-                replaying->next_at_ms = now;
-            if (options->rate > 0)
-                replaying->next_at_ms += 1e3 / options->rate;
-            code = send_back(replaying, letter, err);
-            if (code == LEVERET_OK)
-                return code; /* the delivery is freed when the broker has answered */
-        } else {
-            code = lvt_groups_add(&replaying->groups, replaying->dlq->queue, letter, err);
-        }
-    } else if (code == LEVERET_OK) {
+    if (code == LEVERET_OK && reason) {
         stay(replaying, reason);
+    } else if (code == LEVERET_OK) {
+        replaying->sent++;
+        set_pace(replaying);
+        code = replaying->dlq->options.dry_run
+                   ? lvt_groups_add(&replaying->groups, replaying->dlq->queue, letter, err)
+                   : send_back(replaying, letter, &sent, err);
     }
-    lvt_delivery_free(delivery);
+    if (!sent)
+        lvt_delivery_free(letter->delivery);
     return code;
 }
 
@@ -193,6 +196,13 @@ static enum leveret_code take_answers(void *ctx, struct leveret_error *err) {
         lvt_delivery_free(sending->delivery);
     }
     return code;
+}
+
+/* After an error. */
+static void forget_in_flight(struct replaying *replaying) {
+    struct lvt_publish *publish;
+    while ((publish = lvt_letters_answered(replaying->dlq->letters)))
+        lvt_delivery_free(LVT_CONTAINER_OF(publish, struct sending, publish)->delivery);
 }
 
 static int wait_ms(void *ctx) {
@@ -276,11 +286,12 @@ enum leveret_code lvt_dlq_replay(struct lvt_dlq *dlq, struct leveret_error *err)
             write_text(replaying, &out);
         code = lvt_dlq_print(&out, err);
     } else if (replaying->sent > 0) {
-        code =
-            leveret_fail(err, code,
-                         "%s; %llu were replayed before, and %zu more may have been: they are "
-                         "among the dead letters still",
-                         err->text, (unsigned long long)replaying->replayed, replaying->in_flight);
+        size_t unknown = replaying->in_flight;
+        forget_in_flight(replaying);
+        code = leveret_fail(err, code,
+                            "%s; %llu were replayed before, and %zu more may have been: they are "
+                            "among the dead letters still",
+                            err->text, (unsigned long long)replaying->replayed, unknown);
     }
     lvt_groups_free(&replaying->groups);
     free(replaying);
