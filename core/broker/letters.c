@@ -24,6 +24,8 @@
 #define RETURN_MS 3000
 #define RETURN_LOOK_MS 20
 #define TAG_SIZE 32
+/* How long what is in flight is waited for when the program is to end. */
+#define STOP_MS 10000
 /* RabbitMQ 4's limit for a quorum queue that was declared without one. */
 #define DEFAULT_LIMIT 20
 
@@ -33,7 +35,8 @@ struct lvt_letters {
     struct lvt_watchdog watchdog;
     struct lvt_connection asking, taking;
     struct lvt_letters_sender sender;
-    bool broken; /* a connection of them, so that nobody says goodbye */
+    uint64_t stop_at_ms; /* 0: nobody has asked for it */
+    bool broken;         /* a connection of them, so that nobody says goodbye */
     /* the pass */
     const char *queue; /* NULL: none */
     struct lvt_frames frames;
@@ -396,6 +399,20 @@ static void wait_for_broker(const struct lvt_letters *letters, int timeout_ms) {
     (void)poll(fds, count, timeout_ms);
 }
 
+static enum leveret_code check_stop(struct lvt_letters *letters, struct leveret_error *err) {
+    if (!atomic_load(letters->options.stop) || letters->sender.in_flight == 0) {
+        return LEVERET_OK;
+    }
+    if (letters->stop_at_ms == 0) {
+        letters->stop_at_ms = lvt_now_ms() + STOP_MS;
+    }
+    return lvt_now_ms() < letters->stop_at_ms
+               ? LEVERET_OK
+               : leveret_fail(
+                     err, LEVERET_UNAVAILABLE, "RabbitMQ has not confirmed the last letters%s",
+                     letters->sender.blocked ? ": it takes no messages for the moment" : "");
+}
+
 static enum leveret_code read_all(struct lvt_letters *letters, struct leveret_error *err) {
     enum leveret_code code = tend(&letters->asking, err);
     if (code == LEVERET_OK) {
@@ -403,6 +420,9 @@ static enum leveret_code read_all(struct lvt_letters *letters, struct leveret_er
     }
     if (code == LEVERET_OK && letters->sender.connection.amqp) {
         code = lvt_letters_sender_read(&letters->sender, err);
+    }
+    if (code == LEVERET_OK) {
+        code = check_stop(letters, err);
     }
     return broken(letters, code);
 }

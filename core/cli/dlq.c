@@ -141,10 +141,9 @@ int lvt_command_dlq(int argc, char **argv) {
     if (status >= 0)
         return status;
     enum leveret_code code = run(&dlq, &err);
-    if (code != LEVERET_OK)
-        status = lvt_program_fail(&err);
-    else
-        status = atomic_load(&lvt_dlq_stop) ? EXIT_INTERRUPTED : LVT_EXIT_OK;
+    status = code == LEVERET_OK ? LVT_EXIT_OK : lvt_program_fail(&err);
+    if (atomic_load(&lvt_dlq_stop))
+        status = EXIT_INTERRUPTED;
     free(dlq.queues);
     lvt_program_done(&dlq.program);
     return status;

@@ -286,12 +286,12 @@ enum leveret_code lvt_dlq_replay(struct lvt_dlq *dlq, struct leveret_error *err)
             write_text(replaying, &out);
         code = lvt_dlq_print(&out, err);
     } else if (replaying->sent > 0) {
-        size_t unknown = replaying->in_flight;
         forget_in_flight(replaying);
-        code = leveret_fail(err, code,
-                            "%s; %llu were replayed before, and %zu more may have been: they are "
-                            "among the dead letters still",
-                            err->text, (unsigned long long)replaying->replayed, unknown);
+        code =
+            leveret_fail(err, code,
+                         "%s; %llu were replayed before, and %zu more may have been: they are "
+                         "among the dead letters still",
+                         err->text, (unsigned long long)replaying->replayed, replaying->in_flight);
     }
     lvt_groups_free(&replaying->groups);
     free(replaying);
