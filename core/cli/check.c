@@ -32,6 +32,8 @@ static void print_queue(const struct lvt_queue *queue) {
         const struct lvt_retry_policy *retry = &handler->options.retry;
         printf("  handler        %s (%s, version %s)\n", handler->name, handler->path,
                handler->version);
+        if (handler->about)
+            printf("    plugin       %s\n", handler->about);
         printf("    events       ");
         print_list(&handler->options.events);
         printf("    retries      %u, from %llu ms by %g to %llu ms\n", retry->max,

@@ -46,6 +46,9 @@ const struct lvt_key lvt_config_keys[] = {
     KEY("redis.url", SECRET_URL, redis.url, "redis://localhost:6379/0", 1, 4096, NULL,
         "The cache, for `ctx.redis` and `ctx.cache`. `REDIS_URL` wins."),
     KEY("handlers", LIST, handlers, "handlers", 1, 100, NULL, "Folders of handlers."),
+    KEY("plugins", JSON, plugins, NULL, 2, 1048576, NULL,
+        "What plugins are told, by the name of their file; `handler` in it holds options of a "
+        "handler's file, which win over the plugin's own."),
     KEY("dead_letter.queue", TEXT, dead_letter.queue, "dead.letters", 1, 255, NULL,
         "Where events go that failed for good."),
     KEY("retry.max", INTEGER, retry.max, "3", 0, 1000, NULL, "Retries after the first run."),

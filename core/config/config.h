@@ -21,6 +21,7 @@ enum lvt_key_type {
     LVT_KEY_LIST,     /* struct lvt_strings; one text counts as a list of one */
     LVT_KEY_CHOICE,   /* an enum, one of `choices` */
     LVT_KEY_BIND,     /* a list, or false for none: sets bind_none */
+    LVT_KEY_JSON,     /* a table of tables, free in form, as JSON text; its values are not shown */
 };
 
 struct lvt_key {
@@ -53,6 +54,7 @@ struct lvt_config {
         char *url;
     } redis;
     struct lvt_strings handlers;
+    char *plugins; /* a JSON object of objects; NULL: none */
     struct {
         char *queue;
     } dead_letter;
@@ -104,6 +106,8 @@ void lvt_config_free(struct lvt_config *config);
 enum leveret_code lvt_keys_set(const struct lvt_key *keys, size_t key_count, void *target,
                                const char *path, const struct lvt_value *value,
                                struct leveret_error *err) LVT_MUST_CHECK;
+/* The key at `path`; NULL. */
+const struct lvt_key *lvt_keys_find(const struct lvt_key *keys, size_t key_count, const char *path);
 /* Whether keys exist below this path: "rabbitmq" is a table. */
 bool lvt_keys_is_table(const struct lvt_key *keys, size_t key_count, const char *path);
 

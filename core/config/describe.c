@@ -76,6 +76,9 @@ void lvt_key_expected(const struct lvt_key *key, struct lvt_buffer *out) {
         lvt_buffer_text(out, key->type == LVT_KEY_BIND ? " texts, none of them empty, or false"
                                                        : " texts, none of them empty");
         return;
+    case LVT_KEY_JSON:
+        lvt_buffer_text(out, "a table of tables, one for each plugin");
+        return;
     }
 }
 
@@ -86,6 +89,7 @@ static const char *type_name(enum lvt_key_type type) {
         [LVT_KEY_NUMBER] = "number",     [LVT_KEY_BOOLEAN] = "boolean",
         [LVT_KEY_DURATION] = "duration", [LVT_KEY_LIST] = "list",
         [LVT_KEY_CHOICE] = "choice",     [LVT_KEY_BIND] = "list or false",
+        [LVT_KEY_JSON] = "table",
     };
     return names[type];
 }

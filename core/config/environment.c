@@ -14,12 +14,7 @@ static const struct alias {
 #define PREFIX_LEN (sizeof PREFIX - 1)
 
 static const struct lvt_key *find_key(const char *name) {
-    for (size_t i = 0; i < lvt_config_key_count; i++) {
-        if (strcmp(lvt_config_keys[i].name, name) == 0) {
-            return &lvt_config_keys[i];
-        }
-    }
-    return NULL;
+    return lvt_keys_find(lvt_config_keys, lvt_config_key_count, name);
 }
 
 /* "rabbitmq.prefetch" as "RABBITMQ_PREFETCH". */

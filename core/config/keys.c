@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "event/json.h"
+
 void lvt_strings_free(struct lvt_strings *strings) {
     for (size_t i = 0; i < strings->count; i++) {
         free(strings->items[i]);
@@ -41,7 +43,7 @@ static enum leveret_code fail_value(const struct lvt_key *key, const struct lvt_
     struct lvt_buffer expected;
     lvt_buffer_init_fixed(&expected, memory, sizeof memory);
     lvt_key_expected(key, &expected);
-    if (key->type == LVT_KEY_SECRET_URL) {
+    if (key->type == LVT_KEY_SECRET_URL || key->type == LVT_KEY_JSON) {
         return leveret_fail(err, LEVERET_CONFIG, "%s must be %s", key->name, memory);
     }
     switch (value->kind) {
@@ -174,6 +176,27 @@ static enum leveret_code set_choice(const struct lvt_key *key, int *field, const
     return LEVERET_CONFIG;
 }
 
+/* An object whose members are objects. */
+static enum leveret_code set_json(const struct lvt_key *key, char **field, const char *text) {
+    struct lvt_json_reader reader;
+    enum lvt_json_token token;
+    if (lvt_json_validate(lvt_bytes_of(text), LVT_NESTING_MAX, NULL) != LEVERET_OK) {
+        return LEVERET_CONFIG;
+    }
+    lvt_json_reader_init(&reader, lvt_bytes_of(text));
+    if (lvt_json_next(&reader) != LVT_JSON_OBJECT) {
+        return LEVERET_CONFIG;
+    }
+    while (lvt_json_next(&reader) == LVT_JSON_KEY) {
+        token = lvt_json_next(&reader);
+        if (token != LVT_JSON_OBJECT) {
+            return LEVERET_CONFIG;
+        }
+        lvt_json_skip(&reader, token);
+    }
+    return set_text(key, field, text);
+}
+
 static enum leveret_code set_value(const struct lvt_key *key, void *field,
                                    const struct lvt_value *value) {
     double duration_ms;
@@ -202,6 +225,8 @@ static enum leveret_code set_value(const struct lvt_key *key, void *field,
     case LVT_KEY_LIST:
     case LVT_KEY_BIND:
         return set_items(key, field, value);
+    case LVT_KEY_JSON:
+        return value->kind == LVT_VALUE_TEXT ? set_json(key, field, value->text) : LEVERET_CONFIG;
     }
     return LEVERET_CONFIG;
 }
@@ -301,6 +326,7 @@ void lvt_keys_free(const struct lvt_key *keys, size_t key_count, void *target) {
         switch (keys[i].type) {
         case LVT_KEY_TEXT:
         case LVT_KEY_SECRET_URL:
+        case LVT_KEY_JSON:
             free(*(char **)field);
             *(char **)field = NULL;
             break;
@@ -324,13 +350,22 @@ bool lvt_keys_is_table(const struct lvt_key *keys, size_t key_count, const char 
     return false;
 }
 
+const struct lvt_key *lvt_keys_find(const struct lvt_key *keys, size_t key_count,
+                                    const char *path) {
+    for (size_t i = 0; i < key_count; i++) {
+        if (strcmp(keys[i].name, path) == 0) {
+            return &keys[i];
+        }
+    }
+    return NULL;
+}
+
 enum leveret_code lvt_keys_set(const struct lvt_key *keys, size_t key_count, void *target,
                                const char *path, const struct lvt_value *value,
                                struct leveret_error *err) {
-    for (size_t i = 0; i < key_count; i++) {
-        if (strcmp(keys[i].name, path) == 0) {
-            return set(&keys[i], target, value, err);
-        }
+    const struct lvt_key *key = lvt_keys_find(keys, key_count, path);
+    if (key) {
+        return set(key, target, value, err);
     }
     if (lvt_keys_is_table(keys, key_count, path)) {
         return leveret_fail(err, LEVERET_CONFIG, "%s must be a table", path);

@@ -163,19 +163,25 @@ static void stop_waiting(struct lvt_effect *effect) {
     effect->waiting = false;
 }
 
+/* In the order of asking: the list has the newest first. */
+static void send_asked(struct lvt_run *run) {
+    struct lvt_effect *effect = run->effects;
+    while (effect && effect->next)
+        effect = effect->next;
+    for (; effect; effect = effect->prev) {
+        if (effect->kind != EFFECT_SQL)
+            continue;
+        if (effect->waiting)
+            stop_waiting(effect);
+        send_sql(effect);
+    }
+}
+
 static void begun(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
     struct lvt_run *run = ctx;
     if (result == LVT_TX_OK) {
         run->tx_open = true;
-        struct lvt_effect *next;
-        for (struct lvt_effect *effect = run->effects; effect; effect = next) {
-            next = effect->next;
-            if (effect->kind != EFFECT_SQL)
-                continue;
-            if (effect->waiting)
-                stop_waiting(effect);
-            send_sql(effect);
-        }
+        send_asked(run);
         return;
     }
     struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,

@@ -17,6 +17,7 @@ enum leveret_code lvt_engine_new(const struct lvt_engine_options *options,
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the map of events in hand");
     }
     engine->in_hand_size = IN_HAND_FIRST;
+    pthread_mutex_init(&engine->post_lock, NULL);
     engine->options = *options;
     engine->clock = options->clock;
     for (size_t i = 0; i < options->routes->handler_count; i++)
@@ -107,6 +108,7 @@ static void decode_step(struct lvt_engine *engine) {
 
 bool lvt_engine_pump(struct lvt_engine *engine) {
     decode_step(engine);
+    lvt_post_step(engine);
     lvt_claim_step(engine);
     bool more = lvt_run_step(engine);
     lvt_settle_step(engine);
@@ -184,6 +186,7 @@ void lvt_engine_free(struct lvt_engine *engine) {
     }
     lvt_effects_free(engine);
     lvt_invalidations_free(&engine->invalidating);
+    pthread_mutex_destroy(&engine->post_lock);
     free(engine->in_hand);
     free(engine);
 }

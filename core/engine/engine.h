@@ -25,6 +25,9 @@ struct lvt_engine_options {
     struct lvt_stats *stats;
     uint64_t max_body_bytes;
     uint32_t pool; /* transactions that the ledger runs at once */
+    /* Makes the loop pump soon. Called from any thread; NULL: nobody posts from others. */
+    void (*wake)(void *ctx);
+    void *wake_ctx;
 };
 
 enum leveret_code lvt_engine_new(const struct lvt_engine_options *options,
@@ -44,6 +47,19 @@ void lvt_engine_attach(struct lvt_engine *engine, struct lvt_broker_port broker,
 /* Moves everything that can move. True when it stopped half-way to let the loop see to its sockets:
  * pump again without waiting. */
 bool lvt_engine_pump(struct lvt_engine *engine);
+
+/* Something that another thread wants done on the loop's. Part of what it is about. */
+struct lvt_letter {
+    struct lvt_letter *next;
+    bool posted;
+    void (*deliver)(struct lvt_letter *letter);
+};
+
+/* Has the next pump deliver it, once however often it is posted until then. From any thread; the
+ * engine lives on until the letter is delivered or taken back. */
+void lvt_engine_post(struct lvt_engine *engine, struct lvt_letter *letter);
+/* Takes it back, where it was posted. */
+void lvt_engine_unpost(struct lvt_engine *engine, struct lvt_letter *letter);
 
 /* Starts no more handlers, and forgets every event that none has begun: the broker, when the
  * connection closes, gives them to others. */

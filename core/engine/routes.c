@@ -122,6 +122,7 @@ void lvt_handler_free(struct lvt_handler *handler) {
     lvt_handler_options_free(&handler->options);
     free(handler->name);
     free(handler->path);
+    free(handler->about);
     free(handler);
 }
 

@@ -47,6 +47,7 @@ struct lvt_handler {
     char *name;       /* "ticket.created" for handlers/ticket.created.lua */
     char *path;       /* of its file; NULL for a callback */
     char version[13]; /* a short hash of its content */
+    char *about;      /* what it says of itself, as a plugin does: "webhook 1.2"; NULL */
     struct lvt_handler_options options;
     struct lvt_queue *queue;
     const struct lvt_runtime *runtime;

@@ -2,6 +2,8 @@
 #ifndef LEVERET_ENGINE_STATE_H
 #define LEVERET_ENGINE_STATE_H
 
+#include <pthread.h>
+
 #include "engine/engine.h"
 #include "engine/event.h"
 #include "engine/run.h"
@@ -30,10 +32,16 @@ struct lvt_engine {
     struct lvt_invalidation *invalidating; /* under way after a commit */
     uint32_t tx_open;
     bool draining;
+
+    pthread_mutex_t post_lock; /* over the letters */
+    struct lvt_letter *letters;
 };
 
 /* engine.c: the list of deliveries is decoded with the next pump. */
 void lvt_engine_arrived(void *ctx, struct lvt_delivery *list);
+
+/* post.c */
+void lvt_post_step(struct lvt_engine *engine);
 
 /* event.c */
 void lvt_event_append(struct lvt_event_list *list, struct lvt_event *event);

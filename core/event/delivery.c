@@ -15,9 +15,13 @@ struct lvt_delivery *lvt_delivery_new(size_t hint) {
 }
 
 void lvt_delivery_free(struct lvt_delivery *delivery) {
-    if (!delivery) {
+    if (!delivery || atomic_fetch_sub(&delivery->holds, 1) > 0) {
         return;
     }
     struct lvt_arena arena = delivery->arena; /* which holds the delivery itself */
     lvt_arena_free(&arena);
+}
+
+void lvt_delivery_hold(struct lvt_delivery *delivery) {
+    atomic_fetch_add(&delivery->holds, 1);
 }

@@ -2,6 +2,7 @@
 #ifndef LEVERET_EVENT_DELIVERY_H
 #define LEVERET_EVENT_DELIVERY_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,12 +21,16 @@ struct lvt_delivery {
     struct lvt_bytes exchange, routing_key; /* as this message came, which may be from the ladder */
     struct lvt_properties properties;
     struct lvt_bytes body;
-    bool settled; /* an answer for it has gone to the broker */
+    bool settled;      /* an answer for it has gone to the broker */
+    atomic_uint holds; /* beside the owner's */
 };
 
 /* One block of memory for all of it: `hint` is the room that its texts and body will want. NULL
  * when out of memory. Whoever takes a delivery off a list owns it, and frees it. */
 struct lvt_delivery *lvt_delivery_new(size_t hint);
 void lvt_delivery_free(struct lvt_delivery *delivery);
+
+/* Keeps its memory, and what its texts are, until one more lvt_delivery_free, on any thread. */
+void lvt_delivery_hold(struct lvt_delivery *delivery);
 
 #endif

@@ -22,6 +22,7 @@ struct embedded {
     struct lvt_memory_ledger *ledger;
     struct lvt_memory_cache *cache;
     struct lvt_http *http;
+    uv_async_t wake;
     uv_fs_t read;
     char chunk[READ_BYTES];
     struct lvt_buffer line; /* begun, and not ended yet */
@@ -123,8 +124,18 @@ static void read_more(struct embedded *embedded) {
         embedded->input_over = true;
 }
 
+static void woke(uv_async_t *wake) {
+    (void)wake; /* the pump before the next sleep does what there is to do */
+}
+
+static void wake_loop(void *ctx) {
+    struct embedded *embedded = ctx;
+    uv_async_send(&embedded->wake);
+}
+
 static void http_closed(void *ctx) {
     struct embedded *embedded = ctx;
+    uv_close((uv_handle_t *)&embedded->wake, NULL);
     lvt_loop_close(&embedded->loop);
 }
 
@@ -163,7 +174,9 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
                                               .log = options->log,
                                               .stats = embedded->stats,
                                               .max_body_bytes = options->config->max_body_bytes,
-                                              .pool = options->config->postgres.pool};
+                                              .pool = options->config->postgres.pool,
+                                              .wake = wake_loop,
+                                              .wake_ctx = embedded};
     enum leveret_code code = lvt_engine_new(&engine, &embedded->engine, err);
     if (code != LEVERET_OK)
         return code;
@@ -178,10 +191,13 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
         code = lvt_memory_cache_new(&embedded->cache, err);
     if (code == LEVERET_OK)
         code = lvt_http_new(&http, &embedded->http, err);
-    if (code == LEVERET_OK)
-        lvt_engine_attach(embedded->engine, lvt_memory_broker_port(embedded->broker),
-                          lvt_memory_ledger_port(embedded->ledger),
-                          lvt_memory_cache_port(embedded->cache), lvt_http_port(embedded->http));
+    if (code != LEVERET_OK)
+        return code;
+    uv_async_init(&embedded->loop.uv, &embedded->wake, woke);
+    embedded->wake.data = embedded;
+    lvt_engine_attach(embedded->engine, lvt_memory_broker_port(embedded->broker),
+                      lvt_memory_ledger_port(embedded->ledger),
+                      lvt_memory_cache_port(embedded->cache), lvt_http_port(embedded->http));
     return code;
 }
 

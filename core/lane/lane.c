@@ -90,6 +90,15 @@ static void wake_loop(void *ctx) {
     uv_async_send(&lane->broker_wake);
 }
 
+static void engine_woke(uv_async_t *wake) {
+    (void)wake; /* the pump before the next sleep does what there is to do */
+}
+
+static void wake_engine(void *ctx) {
+    struct lvt_lane *lane = ctx;
+    uv_async_send(&lane->engine_wake);
+}
+
 static void stop_woke(uv_async_t *wake) {
     lvt_lane_drain(wake->data);
 }
@@ -109,7 +118,9 @@ static enum leveret_code make_engine(struct lvt_lane *lane, struct leveret_error
                                                .log = lane->options.log,
                                                .stats = lane->stats,
                                                .max_body_bytes = config->max_body_bytes,
-                                               .pool = config->postgres.pool};
+                                               .pool = config->postgres.pool,
+                                               .wake = wake_engine,
+                                               .wake_ctx = lane};
     return lvt_engine_new(&options, &lane->engine, err);
 }
 
@@ -162,6 +173,7 @@ enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lv
         return code;
     }
     uv_async_init(&lane->loop.uv, &lane->broker_wake, broker_woke);
+    uv_async_init(&lane->loop.uv, &lane->engine_wake, engine_woke);
     uv_async_init(&lane->loop.uv, &lane->stop_wake, stop_woke);
     lane->broker_wake.data = lane->stop_wake.data = lane;
     code = make_engine(lane, err);

@@ -50,6 +50,7 @@ static void port_closed(struct lvt_lane *lane, const char *text) {
     if (--lane->open_ports > 0)
         return;
     uv_close((uv_handle_t *)&lane->broker_wake, NULL);
+    uv_close((uv_handle_t *)&lane->engine_wake, NULL);
     uv_close((uv_handle_t *)&lane->stop_wake, NULL);
     lvt_loop_close(&lane->loop);
 }

@@ -27,7 +27,7 @@ struct lvt_lane {
     struct lvt_cache *cache;
     struct lvt_http *http;
     struct lvt_admin *admin;
-    uv_async_t broker_wake, stop_wake;
+    uv_async_t broker_wake, engine_wake, stop_wake;
     struct lvt_timer counters, watch, deadline;
     enum lvt_lane_stage stage;
     bool started;

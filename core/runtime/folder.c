@@ -7,10 +7,19 @@
 #include <sys/stat.h>
 
 #include "runtime/lua/lua_handler.h"
+#include "runtime/native/native_handler.h"
+
+static bool has_suffix(const char *name, const char *suffix) {
+    size_t len = strlen(name), suffix_len = strlen(suffix);
+    return len > suffix_len && strcmp(name + len - suffix_len, suffix) == 0;
+}
+
+static bool is_plugin(const char *name) {
+    return has_suffix(name, ".so");
+}
 
 static bool is_handler(const char *name) {
-    size_t len = strlen(name);
-    return name[0] != '.' && len > 4 && strcmp(name + len - 4, ".lua") == 0;
+    return name[0] != '.' && (has_suffix(name, ".lua") || is_plugin(name));
 }
 
 static int is_handler_entry(const struct dirent *entry) {
@@ -22,7 +31,9 @@ static enum leveret_code load_file(const char *path, const struct lvt_config *co
                                    struct leveret_error *err) {
     struct lvt_handler *handler;
     struct leveret_error why;
-    enum leveret_code code = lvt_lua_handler_load(path, config, log, &handler, err);
+    enum leveret_code code = is_plugin(path)
+                                 ? lvt_native_handler_load(path, config, log, &handler, err)
+                                 : lvt_lua_handler_load(path, config, log, &handler, err);
     if (code != LEVERET_OK)
         return code;
     code = lvt_handler_options_check(&handler->options, config, &why);

@@ -3,11 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/lua/lua_json.h"
+
 /* Items of one list. */
 #define ITEMS_MAX 256
 #define PATH_MAX_BYTES 128
 /* Tables in tables: no key has more than two words. */
 #define DEPTH_MAX 4
+#define JSON_MAX_BYTES ((size_t)1024 * 1024)
 
 struct reader {
     lua_State *L;
@@ -66,6 +69,29 @@ static enum leveret_code read_list(const struct reader *reader, const char *path
 static enum leveret_code read_table(const struct reader *reader, const char *prefix,
                                     unsigned depth);
 
+/* The table on top of the stack, for a key that keeps it as it is. */
+static enum leveret_code read_json(const struct reader *reader, const char *path) {
+    struct lvt_buffer json;
+    char text[PATH_MAX_BYTES + 160];
+    lvt_buffer_init(&json, JSON_MAX_BYTES);
+    const char *why = lvt_lua_json_write(reader->L, -1, &json);
+    enum leveret_code code;
+    if (why) {
+        snprintf(text, sizeof text, "%s cannot hold %s", path, why);
+        code = fail_at(reader, path, text);
+    } else {
+        const struct lvt_value value = {.kind = LVT_VALUE_TEXT, .text = json.data};
+        code = set(reader, path, &value);
+    }
+    lvt_buffer_free(&json);
+    return code;
+}
+
+static bool is_json(const struct reader *reader, const char *path) {
+    const struct lvt_key *key = lvt_keys_find(reader->keys, reader->key_count, path);
+    return key && key->type == LVT_KEY_JSON;
+}
+
 /* The value on top of the stack. */
 static enum leveret_code read_value(const struct reader *reader, const char *path, unsigned depth) {
     lua_State *L = reader->L;
@@ -85,6 +111,8 @@ static enum leveret_code read_value(const struct reader *reader, const char *pat
         value.boolean = lua_toboolean(L, -1);
         break;
     case LUA_TTABLE:
+        if (is_json(reader, path))
+            return read_json(reader, path);
         return lvt_keys_is_table(reader->keys, reader->key_count, path)
                    ? read_table(reader, path, depth + 1)
                    : read_list(reader, path);

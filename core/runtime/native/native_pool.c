@@ -1,0 +1,115 @@
+/* The threads of a blocking plugin: as many as it has been found to need, up to its concurrency. */
+#include <signal.h>
+
+#include "runtime/native/native_state.h"
+
+void lvt_native_pool_remove(struct lvt_native *native, struct lvt_native_slot *slot) {
+    struct lvt_native_slot **at = &native->queued, *before = NULL;
+    for (; *at != slot; at = &(*at)->next)
+        before = *at;
+    *at = slot->next;
+    if (native->queued_last == slot)
+        native->queued_last = before;
+    slot->next = NULL;
+    native->queued_count--;
+}
+
+/* With the lock held, which it lets go while the plugin has the event. */
+static void handle(struct lvt_native_worker *worker, struct lvt_native_slot *slot) {
+    struct lvt_native *native = worker->native;
+    struct leveret_event event = lvt_native_event_of(slot);
+    lvt_native_pool_remove(native, slot);
+    slot->stage = LVT_SLOT_HANDLED;
+    slot->worker = worker;
+    native->busy++;
+    pthread_mutex_unlock(&native->lock);
+    int32_t verdict = native->plugin->handle(native->self, event);
+    if (verdict != LEVERET_PENDING)
+        lvt_native_finish(event, verdict, NULL, -1);
+    pthread_mutex_lock(&native->lock);
+    native->busy--;
+    if (lvt_native_slot_of(event))
+        slot->worker = NULL; /* pending: somebody else has it now */
+    if (worker->stuck)
+        native->stuck--;
+    worker->stuck = false;
+}
+
+static void *work(void *ctx) {
+    struct lvt_native_worker *worker = ctx;
+    struct lvt_native *native = worker->native;
+    pthread_mutex_lock(&native->lock);
+    while (!native->stopping) {
+        if (native->queued)
+            handle(worker, native->queued);
+        else
+            pthread_cond_wait(&native->work, &native->lock);
+    }
+    bool last_orphan = --native->alive == 0 && native->orphaned;
+    pthread_mutex_unlock(&native->lock);
+    if (last_orphan)
+        lvt_native_dispose(native);
+    return NULL;
+}
+
+/* Signals are the program's: these threads take none. */
+static bool start_thread(struct lvt_native *native) {
+    struct lvt_native_worker *worker = &native->workers[native->worker_count];
+    sigset_t all, before;
+    *worker = (struct lvt_native_worker){.native = native};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int status = pthread_create(&worker->thread, NULL, work, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (status != 0)
+        return false;
+    native->worker_count++;
+    native->alive++;
+    return true;
+}
+
+bool lvt_native_pool_add(struct lvt_native *native, struct lvt_native_slot *slot) {
+    bool enough = native->queued_count < native->alive - native->busy;
+    if (!enough && native->worker_count < native->threads_max && !start_thread(native) &&
+        native->alive == 0)
+        return false;
+    slot->stage = LVT_SLOT_QUEUED;
+    if (native->queued_last)
+        native->queued_last->next = slot;
+    else
+        native->queued = slot;
+    native->queued_last = slot;
+    native->queued_count++;
+    pthread_cond_signal(&native->work);
+    return true;
+}
+
+/* Its code is in use: it goes when the last thread has come back from it. With the lock held. */
+static void leave(struct lvt_native *native) {
+    const struct lvt_field field = LVT_INTEGER("threads", native->busy);
+    lvt_native_log(
+        native, NULL, LVT_WARN,
+        "the plugin's threads are still at work with events that are over; they are left "
+        "to themselves",
+        &field, 1);
+    pthread_mutex_lock(&native->log_lock);
+    native->log = NULL;
+    pthread_mutex_unlock(&native->log_lock);
+    native->orphaned = true;
+    for (uint32_t i = 0; i < native->worker_count; i++)
+        pthread_detach(native->workers[i].thread);
+}
+
+bool lvt_native_pool_stop(struct lvt_native *native) {
+    pthread_mutex_lock(&native->lock);
+    native->stopping = true;
+    pthread_cond_broadcast(&native->work);
+    bool left = native->busy > 0;
+    if (left)
+        leave(native);
+    uint32_t count = native->worker_count;
+    pthread_mutex_unlock(&native->lock);
+    for (uint32_t i = 0; i < count && !left; i++)
+        pthread_join(native->workers[i].thread, NULL);
+    return !left;
+}
