@@ -62,6 +62,7 @@ struct query {
     lvt_rows_done *rows_done;
     lvt_tx_done *tx_done; /* of a commit that is to fail */
     void *ctx;
+    char first_param[8];
 };
 
 struct world {
@@ -289,8 +290,11 @@ static inline struct query *add_query(struct world *world, struct lvt_tx *tx, vo
 
 static inline void world_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql,
                                   lvt_rows_done *done, void *ctx) {
-    (void)sql;
-    add_query(self, tx, ctx)->rows_done = done;
+    struct query *query = add_query(self, tx, ctx);
+    query->rows_done = done;
+    if (sql->param_count > 0)
+        snprintf(query->first_param, sizeof query->first_param, "%.*s", (int)sql->params[0].len,
+                 sql->params[0].data ? sql->params[0].data : "");
 }
 
 static inline void world_tx_rollback(void *self, struct lvt_tx *tx) {

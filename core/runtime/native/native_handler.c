@@ -133,7 +133,7 @@ static enum leveret_code load_library(struct lvt_handler *handler, struct levere
             snprintf(handler->version + (ptrdiff_t)2 * i, 3, "%02x", copy.hash[i]);
         lvt_native_copy_close(&copy);
     }
-    return code == LEVERET_OK ? code : leveret_fail(err, code, "%s %s", handler->path, why.text);
+    return code == LEVERET_OK ? code : leveret_fail(err, code, "%s: %s", handler->path, why.text);
 }
 
 static char *name_of(const char *path) {
