@@ -74,7 +74,8 @@ e2e_tests() {
     local dir=$1 limit_s=$2 bin
     shift 2
     bin=$LVT_SLOT/${dir##*/}
-    mkdir -p "$bin" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" || return
+    mkdir -p "$bin/tests" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
+        flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" || return
     LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
         timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
         -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
@@ -118,7 +119,7 @@ stage 'build with TSan' lvt_build "$BUILD/tsan" all \
 # Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.
 if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
 # The others have no thread of their own, and under TSan strerror() loses the texts that they check.
-stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer'
+stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer|native'
 stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 

@@ -3,13 +3,14 @@ database, a Redis key, a folder of handlers."""
 import itertools
 import json
 import os
+import shutil
 import uuid
 
 import psycopg2
 
 from harness import lua
 from harness.waiting import wait
-from harness.worker import OK, Worker, run_leveret
+from harness.worker import OK, Worker, plugin, run_leveret
 
 # mark() keeps a record that no rollback takes back, with the time that Redis's clock shows.
 PRELUDE = """\
@@ -105,6 +106,13 @@ class Site:
     def handler_file(self, name, text):
         path = self.handlers / name
         path.write_text(text)
+        return path
+
+    def plugin(self, name, *queues, handler=None):
+        """Puts a plugin of tests/plugins into the folder, as NAME.so or under another name."""
+        self.queues.update(queues)
+        path = self.handlers / f"{handler or name}.so"
+        shutil.copy(plugin(name), path)
         return path
 
     def config(self, **changes):

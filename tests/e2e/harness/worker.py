@@ -23,6 +23,11 @@ def binary():
     return path if path.is_absolute() else ROOT / path
 
 
+def plugin(name):
+    """A plugin of tests/plugins, built beside the program."""
+    return binary().parent / "tests/plugins" / f"{name}.so"
+
+
 def environment(directory, extra=None):
     """A small one: a stray LEVERET_ variable would be a configuration error."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
