@@ -8,6 +8,7 @@
 
 #include "runtime/lua/lua_handler.h"
 #include "runtime/native/native_handler.h"
+#include "runtime/native/native_options.h"
 
 static bool has_suffix(const char *name, const char *suffix) {
     size_t len = strlen(name), suffix_len = strlen(suffix);
@@ -96,5 +97,6 @@ enum leveret_code lvt_handlers_load(const struct lvt_config *config, const struc
         if (code != LEVERET_OK)
             return code;
     }
+    lvt_native_options_warn(config->plugins, routes, log);
     return LEVERET_OK;
 }

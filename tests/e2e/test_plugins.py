@@ -167,7 +167,7 @@ def test_the_example_builds_out_of_the_tree_and_works(site, include):
         site.publish("message.sent", {"ticketId": "t-1"})
     wait("three replies", lambda: site.rows("select * from replies") == [("t-1", 3)])
     site.publish("message.sent", {"text": "without a ticket"})
-    assert site.dead().headers["leveret-error"] == "the payload has no usable ticketId"
+    assert site.dead().header("leveret-error") == "the payload has no usable ticketId"
     site.assert_settled(worker)
 
 
@@ -199,6 +199,8 @@ WRONG = [
     ("wrong_symbol", "undefined symbol: leveret_tests_nobody_has_this"),
     ("wrong_crash", "died as it was loaded, in a child process: signal"),
     ("wrong_exit", "ended the process as it was loaded, a child, with status 3"),
+    pytest.param("wrong_hang", "did not come back from being loaded, in a child process, within 5",
+                 marks=pytest.mark.full),
 ]
 
 
@@ -274,3 +276,10 @@ def test_check_shows_a_plugins_routes(site):
     assert result.returncode == OK, result.stderr
     assert "acts 1.2.3" in result.stdout and "act, act.#" in result.stdout
     assert "secret" not in result.stdout + result.stderr
+
+
+def test_a_misspelt_plugin_of_the_configuration_is_warned_of(site):
+    site.plugin("acts")
+    result = check(site, plugins={"act": {}})
+    assert result.returncode == OK
+    assert "plugins name one that is not there" in result.stdout + result.stderr

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buffer.h"
 #include "runtime/native/native_state.h"
 
 #define FILE_MAX_BYTES ((off_t)256 * 1024 * 1024)
@@ -228,41 +230,30 @@ static enum leveret_code ask_descriptor(void *library, const struct leveret_plug
 
 /* ---- loading ---- */
 
-#define PATH_BYTES 40
-#define TRIES_MAX 256
+#define SERIAL_BITS 32
+#define PATH_BYTES (64 + 2 * SERIAL_BITS)
 
-/* The dynamic loader takes a name that it knows for the library that it knows by it, which may be
- * an earlier copy that stayed (some cannot be unloaded) and whose descriptor's number is ours now.
- * So: a number that names none. */
-static int fresh_number(int fd, char path[PATH_BYTES]) {
-    int tried[TRIES_MAX], count = 0, found = -1;
-    while (found < 0 && count < TRIES_MAX) {
-        tried[count] = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-        if (tried[count] < 0)
-            break;
-        snprintf(path, PATH_BYTES, "/proc/self/fd/%d", tried[count]);
-        void *known = dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_NOLOAD);
-        if (known)
-            dlclose(known);
-        else
-            found = tried[count];
-        count++;
-    }
-    for (int i = 0; i < count; i++)
-        if (tried[i] != found)
-            close(tried[i]);
-    return found;
+/* A name that was never used before: the dynamic loader takes one that it knows for the library
+ * that it knows by it, which may be an earlier copy that cannot be unloaded, and whose descriptor's
+ * number is ours now. A serial number is in the name, a slash or a slash and a dot for each bit of
+ * it. */
+static void write_path(int fd, char path[PATH_BYTES]) {
+    static atomic_uint serial;
+    unsigned bits = atomic_fetch_add(&serial, 1);
+    struct lvt_buffer out;
+    lvt_buffer_init_fixed(&out, path, PATH_BYTES);
+    lvt_buffer_text(&out, "/proc/self/fd");
+    for (int i = 0; i < SERIAL_BITS; i++)
+        lvt_buffer_text(&out, bits >> i & 1 ? "/." : "/");
+    lvt_buffer_printf(&out, "/%d", fd);
 }
 
 enum leveret_code lvt_native_library_open(const struct lvt_native_copy *copy, void **ret_library,
                                           const struct leveret_plugin **ret_plugin,
                                           struct leveret_error *err) {
     char path[PATH_BYTES];
-    int fd = fresh_number(copy->fd, path);
-    if (fd < 0)
-        return leveret_fail(err, LEVERET_SYSTEM, "cannot be loaded: no file descriptor for it");
+    write_path(copy->fd, path);
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    close(fd);
     if (!library) {
         const char *why = dlerror();
         size_t len = strlen(path);

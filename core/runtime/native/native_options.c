@@ -171,3 +171,24 @@ enum leveret_code lvt_native_options_split(const char *plugins, const char *name
     *ret_handler = handler;
     return LEVERET_OK;
 }
+
+static bool is_loaded(const struct lvt_routes *routes, struct lvt_bytes name) {
+    for (size_t i = 0; i < routes->handler_count; i++)
+        if (routes->handlers[i]->about && lvt_bytes_is(name, routes->handlers[i]->name))
+            return true;
+    return false;
+}
+
+void lvt_native_options_warn(const char *plugins, const struct lvt_routes *routes,
+                             const struct lvt_log *log) {
+    struct lvt_json_reader reader;
+    if (!plugins)
+        return;
+    lvt_json_reader_init(&reader, lvt_bytes_of(plugins));
+    for (lvt_json_next(&reader); lvt_json_next(&reader) == LVT_JSON_KEY;) {
+        if (!is_loaded(routes, reader.raw))
+            LVT_LOG(log, LVT_WARN, "the configuration's plugins name one that is not there",
+                    LVT_TEXT("plugin", reader.raw));
+        lvt_json_skip(&reader, lvt_json_next(&reader));
+    }
+}

@@ -3,7 +3,9 @@
 #define LEVERET_RUNTIME_NATIVE_OPTIONS_H
 
 #include "base/buffer.h"
+#include "base/log.h"
 #include "config/config.h"
+#include "engine/routes.h"
 
 /* Sets the handler options that a JSON object holds. LEVERET_CONFIG: it is no valid JSON object, or
  * a key of it is unknown or wrong; the text names it. */
@@ -16,5 +18,9 @@ enum leveret_code lvt_native_options_read(struct lvt_bytes json,
 enum leveret_code lvt_native_options_split(const char *plugins, const char *name,
                                            struct lvt_bytes *ret_handler, struct lvt_buffer *out,
                                            struct leveret_error *err) LVT_MUST_CHECK;
+
+/* Warns of what the configuration says to plugins that were not loaded: a name may be misspelt. */
+void lvt_native_options_warn(const char *plugins, const struct lvt_routes *routes,
+                             const struct lvt_log *log);
 
 #endif
