@@ -519,6 +519,41 @@ static void files_that_are_no_plugins_are_not_loaded(void **state) {
     world_free(world);
 }
 
+/* Lines of /proc/self/maps that are of plugins. */
+static int mapped(void) {
+    char line[1024];
+    int count = 0;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps))
+        count += strstr(line, "leveret-plugin") != NULL;
+    fclose(maps);
+    return count;
+}
+
+static void two_versions_live_side_by_side_and_leave_nothing(void **state) {
+    (void)state;
+    struct leveret_error err;
+    int before = dup(0);
+    close(before);
+    for (int i = 0; i < 20; i++) {
+        struct lvt_handler *old;
+        assert_int_equal(try_load("acts", &err), LEVERET_OK);
+        old = handler;
+        assert_int_equal(try_load("acts", &err), LEVERET_OK);
+        assert_true(mapped() > 0);
+        lvt_handler_free(old);
+        assert_true(mapped() > 0);
+        lvt_handler_free(handler);
+        assert_int_equal(mapped(), 0);
+    }
+    int after = dup(0);
+    close(after);
+    assert_int_equal(after, before); /* no descriptor is left open */
+    world_open(world);
+    world_free(world);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -543,6 +578,7 @@ int main(void) {
         TEST(a_blocking_plugin_may_not_pass_a_callback),
         TEST(stuck_threads_cost_other_events_nothing),
         TEST(a_stuck_thread_is_left_behind),
+        TEST(two_versions_live_side_by_side_and_leave_nothing),
         TEST(options_come_from_all_sides),
         TEST(what_is_wrong_is_said),
         TEST(what_dies_is_not_tried_again),
