@@ -13,6 +13,7 @@
 struct exec {
     const struct lvt_exec_options *options;
     struct lvt_loop loop;
+    uv_async_t posted; /* a plugin's thread has something for the engine */
     /* The engine's clock is the loop's, and ahead of it by the time that was skipped. It stands
      * still while handlers run, so that a sleep is known by when it ends. */
     struct lvt_timers timers;
@@ -111,10 +112,20 @@ static void set_wake(struct exec *exec) {
 
 /* ---- the end ---- */
 
+static void woke(uv_async_t *posted) {
+    (void)posted; /* the pump before the next sleep does what there is to do */
+}
+
+static void wake_loop(void *ctx) {
+    struct exec *exec = ctx;
+    uv_async_send(&exec->posted);
+}
+
 static void port_closed(void *ctx) {
     struct exec *exec = ctx;
     if (--exec->open_ports > 0)
         return;
+    uv_close((uv_handle_t *)&exec->posted, NULL);
     lvt_timer_stop(&exec->loop.timers, &exec->wake);
     lvt_loop_close(&exec->loop);
 }
@@ -220,7 +231,9 @@ static enum leveret_code make_engine(struct exec *exec, struct leveret_error *er
         .log = lvt_recorder_log(exec->recorder),
         .stats = exec->stats,
         .max_body_bytes = options->config->max_body_bytes,
-        .pool = options->config->postgres.pool};
+        .pool = options->config->postgres.pool,
+        .wake = wake_loop,
+        .wake_ctx = exec};
     return lvt_engine_new(&engine, &exec->engine, err);
 }
 
@@ -290,6 +303,7 @@ enum leveret_code lvt_exec_run(const struct lvt_exec_options *options,
         free(exec);
         return code;
     }
+    uv_async_init(&exec->loop.uv, &exec->posted, woke);
     tick(exec);
     code = make_engine(exec, err);
     if (code == LEVERET_OK)

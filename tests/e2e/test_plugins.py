@@ -1,4 +1,5 @@
 """Handlers that are shared objects, and files that would be."""
+import json
 import os
 import shutil
 import subprocess
@@ -283,3 +284,13 @@ def test_a_misspelt_plugin_of_the_configuration_is_warned_of(site):
     result = check(site, plugins={"act": {}})
     assert result.returncode == OK
     assert "plugins name one that is not there" in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("plugin, event", [("acts", "act"), ("waits", "wait")])
+def test_exec_runs_a_plugin(site, plugin, event):
+    """Its threads, too: the answers are made up, the verdict is its own."""
+    path = site.directory / "event.json"
+    path.write_text(json.dumps({"event": event, "id": "1", "payload": {"do": "redis"}}))
+    result = site.leveret("exec", "-c", site.write_config(), site.plugin(plugin), path)
+    assert result.returncode == OK, result.stdout + result.stderr
+    assert "SET" in result.stdout and "done" in result.stdout
