@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The benchmark. Run it through run.sh, which starts the servers and builds what is measured."""
+import argparse
+import pathlib
+import platform
+import sys
+
+sys.dont_write_bytecode = True
+
+from bench import growth, latency, report, scenes  # noqa: E402
+from bench.contenders import main_names  # noqa: E402
+from bench.progress import Progress  # noqa: E402
+from bench.race import goals, race  # noqa: E402
+from bench.site import Site  # noqa: E402
+
+KINDS = ("quorum", "classic")
+
+
+def run_latency(site, progress, quick):
+    rates = (200,) if quick else (200, 2000)
+    seconds = 10 if quick else 20
+    runs = [(f"leveret, {kind}", lambda rate, kind=kind:
+             latency.of_leveret(site, rate, seconds, kind)) for kind in KINDS]
+    if (site.workers("node") / "worker.js").exists():
+        for prefetch in (1, 10):
+            runs.append((f"Node, prefetch {prefetch}, classic", lambda rate, prefetch=prefetch:
+                         latency.of_seed(site, rate, seconds, "classic", prefetch)))
+    found = {}
+    progress.expect(len(rates) * len(runs))
+    for rate in rates:
+        for name, measure in runs:
+            if name.startswith("Node") and rate > 800:
+                continue  # more than it can do: its queue would only grow
+            with progress.step(f"latency at {rate}/s: {name}"):
+                figures = measure(rate)
+            found[f"latency at {rate}/s: {name} (ms)"] = figures
+    return found
+
+
+def run_scenes(site, progress, quick):
+    count = 20000 if quick else 100000
+    table = {
+        "start and rest": lambda: scenes.start_and_rest(site),
+        "a thousand waits of 100 ms": lambda: scenes.http_waits(site, count),
+        "beside a retry storm": lambda: scenes.retry_storm(site, count),
+        "killed at a random moment": lambda: scenes.killed(site, count),
+    }
+    if not quick:
+        table["lanes"] = lambda: scenes.lanes(site, count)
+        table["a full ledger"] = lambda: scenes.full_ledger(site, count, 10_000_000)
+    progress.expect(len(table))
+    found = {}
+    for name, scene in table.items():
+        with progress.step(name):
+            found[name] = scene()
+    return found
+
+
+def run_growth(site, progress):
+    series = {
+        "messages that wait in the queue": growth.queue_depth(site, [10**3, 10**4, 10**5, 10**6]),
+        "bytes of a body": growth.body_bytes(site, [100, 1000, 10**4, 10**5, 2**20 - 400], 100),
+        "handler files": growth.handler_files(site, [1, 10, 100, 1000], 50000),
+        "events in flight, 20 ms each": growth.in_flight(site, [1, 10, 100, 1000, 10000], 100000),
+        "rows of the ledger": growth.ledger_rows(site, [0, 10**5, 10**6, 10**7], 50000),
+        "keys in Redis, one pattern an event": growth.keyspace(
+            site, [10**2, 10**3, 10**4, 10**5, 10**6], 20000),
+    }
+    found = {}
+    for name, points in series.items():
+        found[name] = []
+        progress.expect(1)
+        with progress.step(f"growth: {name}"):
+            for size, rate in points:
+                found[name].append((size, rate))
+                progress.note(f"{size:>10,}: {rate:,.0f}/s")
+    return found
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        models = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    return {"processor": models[0] if models else platform.machine(), "cores": len(models)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("build", type=pathlib.Path)
+    parser.add_argument("--quick", action="store_true", help="fewer of everything: five minutes")
+    parser.add_argument("--growth", action="store_true", help="only the table of growth")
+    parser.add_argument("--only", action="append", default=[], metavar="WORD",
+                        help="only contenders whose name has it, and nothing but the race")
+    parser.add_argument("--count", type=int, help="messages to drain")
+    parser.add_argument("--repeats", type=int)
+    options = parser.parse_args()
+    site, progress, names = Site(options.build), Progress(), main_names()
+    document = {"machine": machine()}
+    if options.growth:
+        document["growth"] = run_growth(site, progress)
+    else:
+        count = options.count or (20000 if options.quick else 100000)
+        repeats = options.repeats or (1 if options.quick else 3)
+        rates, missing = race(site, progress, KINDS, count, repeats, options.only)
+        document |= {"count": count, "rates": rates, "missing": missing, "goals": goals(rates)}
+        if not options.only:
+            document["scenes"] = run_scenes(site, progress, options.quick) | \
+                run_latency(site, progress, options.quick)
+        report.write_chart(options.build / "bench.svg", rates)
+    report.write_json(options.build / "bench.json", document)
+    print(f"{document['machine']['processor']}, {document['machine']['cores']} cores\n")
+    if "rates" in document:
+        print(*report.race_lines(document["rates"], document["missing"], names), sep="\n")
+        print()
+        print(*report.goal_lines(document["goals"]), sep="\n")
+    print(*report.scene_lines(document.get("scenes", {})), sep="\n")
+    print(*report.growth_lines(document.get("growth", {})), sep="\n")
+    print(f"\nwritten: {options.build / 'bench.json'}" +
+          (f", {options.build / 'bench.svg'}" if "rates" in document else ""))
+
+
+if __name__ == "__main__":
+    main()

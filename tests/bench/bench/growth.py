@@ -1,0 +1,90 @@
+"""How the rate changes as one thing grows and everything else stays."""
+import json
+
+import redis
+
+from bench.leveret import Worker, handlers
+from bench.site import QUEUE
+
+
+def _rate(site, count, body_bytes=300, folder=None, prefill=True, **sections):
+    site.new_queue("quorum")
+    if prefill:
+        site.fill(count, body_bytes)
+    worker = Worker(site, folder or handlers("lua"), **sections).start()
+    rate = worker.rate(count)
+    worker.stop()
+    site.check_empty()
+    return rate
+
+
+def queue_depth(site, depths):
+    for depth in depths:
+        site.new_database("leveret")
+        yield depth, _rate(site, depth)
+
+
+def body_bytes(site, sizes, megabytes):
+    """The same amount of data each time, with a window that fits into memory."""
+    for size in sizes:
+        count = max(200, min(50000, megabytes * 1000000 // size))
+        site.new_database("leveret")
+        yield size, _rate(site, count, size, max_body_bytes=2 << 20)
+
+
+def handler_files(site, numbers, count):
+    """All on queues of their own; the events come to one of them."""
+    for number in numbers:
+        folder = site.work / f"files-{number}"
+        folder.mkdir()
+        text = (handlers("lua") / "ticket.created.lua").read_text()
+        (folder / "ticket.created.lua").write_text(text)
+        for i in range(1, number):
+            (folder / f"other.{i}.lua").write_text("return function() end\n")
+        site.new_database("leveret")
+        yield number, _rate(site, count, folder=folder, rabbitmq={"queue_type": "quorum"})
+        for i in range(1, number):
+            site.delete_queue(f"other.{i}.queue")
+
+
+def in_flight(site, numbers, count):
+    """Handlers that wait 20 ms each, so many at a time."""
+    for number in numbers:
+        folder = site.work / f"flight-{number}"
+        folder.mkdir()
+        (folder / "ticket.created.lua").write_text(
+            f'return {{ queue = "{QUEUE}", bind = false, concurrency = {number},\n'
+            '  handle = function(event, ctx) ctx.sleep(20) end }\n')
+        site.new_database("leveret")
+        yield number, _rate(site, min(count, max(500, number * 40)), folder=folder,
+                            ledger={"max_claims": 20000} if number > 1000 else {})
+
+
+def ledger_rows(site, sizes, count):
+    for size in sizes:
+        site.new_database("leveret")
+        if size:
+            site.fill_ledger(size)
+        yield size, _rate(site, count)
+
+
+def keyspace(site, sizes, count):
+    """Every event invalidates a pattern that fits one key among so many."""
+    client = redis.Redis.from_url(site.redis_url)
+    folder = site.work / "keyspace"
+    folder.mkdir()
+    (folder / "ticket.created.lua").write_text(
+        f'return {{ queue = "{QUEUE}", bind = false,\n'
+        '  handle = function(event, ctx) ctx.cache.invalidate("tickets:list:*") end }\n')
+    for size in sizes:
+        client.flushdb()
+        with client.pipeline(transaction=False) as pipe:
+            for n in range(size):
+                pipe.set(f"other:{n}", json.dumps(n))
+                if n % 10000 == 9999:
+                    pipe.execute()
+            pipe.execute()
+        client.set("tickets:list:1", "x")
+        site.new_database("leveret")
+        yield size, _rate(site, count, folder=folder, log={"level": "error"})
+    client.flushdb()
