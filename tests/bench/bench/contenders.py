@@ -3,12 +3,14 @@
 A contender drains a full queue and returns how many events a second it did. Nobody's figure counts
 unless the broker holds nothing afterwards and, where there is a ledger, every event has its row."""
 import os
-import shutil
 import subprocess
 import time
 
 from bench.leveret import Worker, handlers
 from bench.site import HERE, QUEUE
+
+
+PYTHON = "/usr/bin/python3"  # Debian's packages are for Debian's
 
 
 class Contender:
@@ -125,7 +127,9 @@ class Celery(Contender):
     share = 0.1
 
     def missing(self, site):
-        return None if shutil.which("celery") else "celery is not installed"
+        found = subprocess.run([PYTHON, "-c", "import celery"], stderr=subprocess.DEVNULL,
+                               check=False)
+        return None if found.returncode == 0 else "celery is not installed"
 
     def _environment(self):
         return os.environ | {"QUEUE": QUEUE, "PYTHONPATH": str(HERE / "workers/celery")}
@@ -137,7 +141,7 @@ class Celery(Contender):
                   "        seed_worker.ticket_created.apply_async(({'id': str(i), 'title':"
                   " 'Printer on fire', 'ownerId': 'owner-1', 'description': 'x' * 160},),"
                   " connection=connection)\n")
-        subprocess.run(["/usr/bin/python3", "-c", script, str(count)], check=True,
+        subprocess.run([PYTHON, "-c", script, str(count)], check=True,
                        env=self._environment())
 
     def run(self, site, kind, count):
@@ -152,26 +156,30 @@ class Celery(Contender):
         return rate
 
     def drain(self, site, count):
-        process = subprocess.Popen(["celery", "-A", "seed_worker", "worker", "-c", "2", "-l",
-                                    "error", "--without-gossip", "--without-mingle",
+        process = subprocess.Popen([PYTHON, "-m", "celery", "-A", "seed_worker", "worker",
+                                    "-c", "2", "-l", "error", "--without-gossip", "--without-mingle",
                                     "--without-heartbeat"],
                                    env=self._environment(), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, cwd=site.work)
         try:
-            begin = None
-            while True:
-                waiting, now_s = site.depth()[0], time.monotonic()
-                if begin is None and waiting <= 0.9 * count:
-                    begin = (now_s, waiting)
-                if waiting <= 0.1 * count:
-                    return (begin[1] - waiting) / (now_s - begin[0])
-                time.sleep(0.02)
-        finally:
-            while site.depth()[0]:
-                time.sleep(0.05)
+            self._await_depth(site, 0.9 * count)
+            begin_s, begin = time.monotonic(), site.depth()[0]
+            end = self._await_depth(site, 0.1 * count)
+            rate = (begin - end) / (time.monotonic() - begin_s)
+            self._await_depth(site, 0)
             time.sleep(0.5)  # what it has prefetched
+            return rate
+        finally:
             process.terminate()
             process.wait(60)
+
+    def _await_depth(self, site, depth, limit_s=120):
+        deadline = time.monotonic() + limit_s
+        while (waiting := site.depth()[0]) > depth:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name}: {waiting} messages still wait after {limit_s} s")
+            time.sleep(0.02)
+        return waiting
 
 
 def all_contenders():
