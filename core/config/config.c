@@ -72,6 +72,8 @@ const struct lvt_key lvt_config_keys[] = {
         "How long a handler may take for one event."),
     KEY("concurrency", INTEGER, concurrency, "100", 1, 32767, NULL,
         "Events that a handler may have under way at once."),
+    KEY("budget_ms", DURATION, budget_ms, "200", 10, DAY_MS, NULL,
+        "Processor time that a Lua handler may use between two waits."),
     KEY("memory_kb", LONG, memory_kb, "65536", 256, 16777216, NULL,
         "Memory that a handler may use, in KiB."),
     KEY("max_body_bytes", LONG, max_body_bytes, "1048576", 1, 134217728, NULL,

@@ -72,6 +72,7 @@ struct lvt_config {
     } log;
     uint64_t timeout_ms;
     uint32_t concurrency;
+    uint64_t budget_ms;
     uint64_t memory_kb;
     uint64_t max_body_bytes;
     uint64_t shutdown_timeout_ms;

@@ -45,6 +45,7 @@ struct lvt_handler_options {
     char *id;                  /* NULL: the usual order; "hash"; or a path such as payload.id */
     struct lvt_retry_policy retry;
     uint64_t timeout_ms;
+    uint64_t budget_ms;
     uint64_t memory_kb;
     uint32_t concurrency;
     double rate; /* events per second; 0: no limit */

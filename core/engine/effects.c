@@ -8,7 +8,14 @@
 #include "engine/run.h"
 #include "engine/state.h"
 
-enum effect_kind { EFFECT_SQL, EFFECT_REDIS, EFFECT_INVALIDATE, EFFECT_HTTP, EFFECT_SLEEP };
+enum effect_kind {
+    EFFECT_SQL,
+    EFFECT_REDIS,
+    EFFECT_INVALIDATE,
+    EFFECT_HTTP,
+    EFFECT_SLEEP,
+    EFFECT_TURN,
+};
 
 /* One call that has not been answered. On its run's list, or among the engine's orphans once the
  * run has ended. */
@@ -27,7 +34,7 @@ struct lvt_effect {
         void (*sleep)(void *ctx);
     } done;
     void *ctx;
-    struct lvt_timer timer; /* SLEEP */
+    struct lvt_timer timer; /* SLEEP and TURN */
     struct lvt_sql sql;     /* SQL: its texts follow this struct */
     /* patterns to invalidate; within a transaction the effect is SQL, and they follow this struct
      */
@@ -61,6 +68,8 @@ static void unlink_effect(struct lvt_effect *effect) {
 
 static void free_effect(struct lvt_effect *effect) {
     unlink_effect(effect);
+    if (effect->kind == EFFECT_TURN)
+        effect->run->handler->interrupted--;
     lvt_timer_stop(effect->engine->clock.timers, &effect->timer);
     free(effect->error);
     free(effect);
@@ -400,24 +409,40 @@ void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request
 
 static void slept(struct lvt_timer *timer) {
     struct lvt_effect *effect = LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
+    struct lvt_handler *handler = effect->run->handler;
+    struct lvt_engine *engine = effect->engine;
+    bool turn = effect->kind == EFFECT_TURN;
     void (*done)(void *ctx) = effect->done.sleep;
     void *done_ctx = effect->ctx;
     free_effect(effect);
     done(done_ctx);
+    if (turn && handler->interrupted == 0)
+        lvt_handler_wake(engine, handler);
 }
 
-void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx) {
-    struct lvt_clock *clock = &run->engine->clock;
-    struct lvt_effect *effect = new_effect(run, EFFECT_SLEEP, ctx, 0);
-    if (!effect)
-        return;
+static void start_timer(struct lvt_effect *effect, uint64_t delay_ms, void (*done)(void *ctx)) {
+    struct lvt_clock *clock = &effect->engine->clock;
     effect->done.sleep = done;
     effect->timer.fire = slept;
     uint64_t due_ms = clock->now_ms(clock->self) + delay_ms;
     if (lvt_timer_start(clock->timers, &effect->timer, due_ms))
         return;
-    run->timeout.fire = out_of_memory_due;
-    (void)lvt_timer_start(clock->timers, &run->timeout, 0);
+    effect->run->timeout.fire = out_of_memory_due;
+    (void)lvt_timer_start(clock->timers, &effect->run->timeout, 0);
+}
+
+void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx) {
+    struct lvt_effect *effect = new_effect(run, EFFECT_SLEEP, ctx, 0);
+    if (effect)
+        start_timer(effect, delay_ms, done);
+}
+
+void lvt_effect_turn(struct lvt_run *run, void (*done)(void *ctx), void *ctx) {
+    struct lvt_effect *effect = new_effect(run, EFFECT_TURN, ctx, 0);
+    if (!effect)
+        return;
+    run->handler->interrupted++;
+    start_timer(effect, 0, done);
 }
 
 /* ---- the end of a run ---- */
@@ -444,7 +469,7 @@ void lvt_effects_end(struct lvt_run *run) {
         next = effect->next;
         if (effect->waiting)
             stop_waiting(effect);
-        if (effect->kind == EFFECT_SQL || effect->kind == EFFECT_SLEEP) {
+        if (effect->kind == EFFECT_SQL || effect->timer.fire) {
             free_effect(effect);
             continue;
         }

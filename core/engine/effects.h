@@ -26,4 +26,8 @@ void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request
 
 void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx);
 
+/* The run has been at work for long: it is interrupted, and goes on once the loop has seen to all
+ * others. Its handler starts no other run until this one waits for something or ends. */
+void lvt_effect_turn(struct lvt_run *run, void (*done)(void *ctx), void *ctx);
+
 #endif

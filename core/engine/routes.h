@@ -58,6 +58,8 @@ struct lvt_handler {
     bool startable;              /* on the engine's list of handlers that may start some */
     struct lvt_handler *startable_next;
     uint32_t running;
+    uint32_t
+        interrupted; /* of the running ones: at work for long, waiting for the loop's next turn */
     uint32_t tx_open;
     double tokens; /* of the rate's bucket */
     uint64_t tokens_at_ms;

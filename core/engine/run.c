@@ -12,7 +12,7 @@
 /* A bucket holds what the rate gives in this time, but at least one token. */
 #define RATE_BURST_S 0.02
 
-static void make_startable(struct lvt_engine *engine, struct lvt_handler *handler) {
+void lvt_handler_wake(struct lvt_engine *engine, struct lvt_handler *handler) {
     if (handler->startable || !handler->ready.first || engine->draining)
         return;
     handler->startable = true;
@@ -27,17 +27,17 @@ static void make_startable(struct lvt_engine *engine, struct lvt_handler *handle
 void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event) {
     lvt_event_enter(engine, event, LVT_STAGE_READY);
     lvt_event_append(&event->handler->ready, event);
-    make_startable(engine, event->handler);
+    lvt_handler_wake(engine, event->handler);
 }
 
 void lvt_handlers_wake(struct lvt_engine *engine) {
     for (size_t i = 0; i < engine->options.routes->handler_count; i++)
-        make_startable(engine, engine->options.routes->handlers[i]);
+        lvt_handler_wake(engine, engine->options.routes->handlers[i]);
 }
 
 static void rate_due(struct lvt_timer *timer) {
     struct lvt_handler *handler = LVT_CONTAINER_OF(timer, struct lvt_handler, rate_timer);
-    make_startable(handler->engine, handler);
+    lvt_handler_wake(handler->engine, handler);
 }
 
 /* Takes a token from the handler's bucket, or sets the timer for when there is one. */
@@ -135,7 +135,8 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
 
 /* True when the handler has more to start. */
 static bool start_some(struct lvt_engine *engine, struct lvt_handler *handler, unsigned *budget) {
-    while (handler->ready.first && handler->running < handler->options.concurrency) {
+    while (handler->ready.first && handler->interrupted == 0 &&
+           handler->running < handler->options.concurrency) {
         if (*budget == 0)
             return true;
         if (!take_token(engine, handler))
@@ -157,7 +158,7 @@ bool lvt_run_step(struct lvt_engine *engine) {
             engine->startable_last = NULL;
         handler->startable = false;
         if (start_some(engine, handler, &budget))
-            make_startable(engine, handler);
+            lvt_handler_wake(engine, handler);
     }
     return engine->startable != NULL;
 }
@@ -189,7 +190,7 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     if (!commits(&event->verdict))
         lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
     run->handler->running--;
-    make_startable(engine, run->handler);
+    lvt_handler_wake(engine, run->handler);
     lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     lvt_event_append(&engine->to_settle, event);
 }

@@ -79,6 +79,8 @@ bool lvt_run_step(struct lvt_engine *engine);
 void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event);
 /* Ends a run from the engine's side: the runtime forgets it. */
 void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict);
+/* It may start some of the events that wait for it. */
+void lvt_handler_wake(struct lvt_engine *engine, struct lvt_handler *handler);
 void lvt_handlers_wake(struct lvt_engine *engine);
 
 /* effects.c */

@@ -20,7 +20,15 @@
 
 /* ---- the engine ---- */
 
-enum asked { ASKED_NOTHING, ASKED_QUERY, ASKED_REDIS, ASKED_INVALIDATE, ASKED_HTTP, ASKED_SLEEP };
+enum asked {
+    ASKED_NOTHING,
+    ASKED_QUERY,
+    ASKED_REDIS,
+    ASKED_INVALIDATE,
+    ASKED_HTTP,
+    ASKED_SLEEP,
+    ASKED_TURN,
+};
 
 /* A run with its event, what it asked for last, and what has become of it. */
 struct fake {
@@ -36,6 +44,8 @@ struct fake {
     struct lvt_verdict verdict;
     char reason[LVT_REASON_MAX + 1], trace[LVT_TRACE_MAX + 1];
     bool abort_in_effect;
+    bool hold_turns; /* an interrupted run does not go on by itself */
+    int turns;
 };
 
 static char log_text[65536];
@@ -145,6 +155,10 @@ void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void 
     ask(run, ASKED_SLEEP, (void *)done, ctx)->delay_ms = delay_ms;
 }
 
+void lvt_effect_turn(struct lvt_run *run, void (*done)(void *ctx), void *ctx) {
+    ask(run, ASKED_TURN, (void *)done, ctx)->turns++;
+}
+
 static inline void *take(struct fake *fake, enum asked asked) {
     assert_int_equal(fake->asked, asked);
     assert_int_equal(fake->finished, 0);
@@ -153,9 +167,21 @@ static inline void *take(struct fake *fake, enum asked asked) {
     return fake->done;
 }
 
+/* An interrupted run goes on. */
+static inline void turn(struct fake *fake) {
+    void (*done)(void *ctx) = (void (*)(void *))take(fake, ASKED_TURN);
+    done(fake->ctx);
+}
+
+static inline void go_on(struct fake *fake) {
+    while (fake->asked == ASKED_TURN && !fake->finished && !fake->hold_turns)
+        turn(fake);
+}
+
 static inline void wake(struct fake *fake) {
     void (*done)(void *ctx) = (void (*)(void *))take(fake, ASKED_SLEEP);
     done(fake->ctx);
+    go_on(fake);
 }
 
 static inline void answer_removed(struct fake *fake, int64_t removed) {
@@ -247,6 +273,7 @@ static inline struct fake *begin_with(const char *payload) {
 
 static inline void start(struct fake *fake) {
     handler->runtime->start(handler->runtime_self, &fake->run);
+    go_on(fake);
 }
 
 static inline struct fake *begin(void) {

@@ -3,6 +3,7 @@
 #include <lualib.h>
 
 #include "runtime/lua/lua_run.h"
+#include "runtime/lua/lua_watch.h"
 
 /* ---- pcall ---- */
 
@@ -52,7 +53,9 @@ static int step(lua_State *L, lua_State *inner, int arguments) {
     if (lrun)
         lrun->unwaiting += unwaiting;
     int results;
+    lua_State *outer = lvt_lua_watch_switch(inner);
     int status = lua_resume(inner, L, arguments, &results);
+    lvt_lua_watch_switch(outer);
     if (lrun)
         lrun->unwaiting -= unwaiting;
     if (status == LUA_YIELD && lrun && lrun->parked)

@@ -24,6 +24,12 @@ static int64_t delay_at(lua_State *L, int index, const char *name) {
     return (int64_t)delay_ms;
 }
 
+static int end(lua_State *L, enum lvt_verdict_kind kind, struct lvt_bytes reason,
+               int64_t after_ms) {
+    const struct lvt_verdict verdict = {.kind = kind, .reason = reason, .after_ms = after_ms};
+    return lvt_lua_run_end(L, &verdict);
+}
+
 /* ctx.retry(reason, {after_ms=}) */
 static int retry(lua_State *L) {
     int64_t after_ms = -1;
@@ -38,23 +44,23 @@ static int retry(lua_State *L) {
             after_ms = delay_at(L, -1, "ctx.retry: after_ms");
         }
     }
-    return lvt_lua_run_end(L, LVT_VERDICT_RETRY, reason_at(L, 1), after_ms);
+    return end(L, LVT_VERDICT_RETRY, reason_at(L, 1), after_ms);
 }
 
 static int reject(lua_State *L) {
     lvt_lua_run_current(L);
-    return lvt_lua_run_end(L, LVT_VERDICT_REJECT, reason_at(L, 1), -1);
+    return end(L, LVT_VERDICT_REJECT, reason_at(L, 1), -1);
 }
 
 static int drop(lua_State *L) {
     lvt_lua_run_current(L);
-    return lvt_lua_run_end(L, LVT_VERDICT_DROP, reason_at(L, 1), -1);
+    return end(L, LVT_VERDICT_DROP, reason_at(L, 1), -1);
 }
 
 static int snooze(lua_State *L) {
     lvt_lua_run_current(L);
     int64_t delay_ms = delay_at(L, 1, "ctx.snooze");
-    return lvt_lua_run_end(L, LVT_VERDICT_SNOOZE, lvt_bytes(NULL, 0), delay_ms);
+    return end(L, LVT_VERDICT_SNOOZE, lvt_bytes(NULL, 0), delay_ms);
 }
 
 /* ---- sleep ---- */

@@ -13,6 +13,7 @@
 #include "runtime/lua/lua_options.h"
 #include "runtime/lua/lua_private.h"
 #include "runtime/lua/lua_run.h"
+#include "runtime/lua/lua_watch.h"
 
 #define SUFFIX ".lua"
 
@@ -91,7 +92,7 @@ void lvt_lua_handler_tidy(struct lvt_lua_handler *handler) {
         free_state(handler->retired);
         handler->retired = NULL;
     }
-    if (!handler->lua || !handler->lua->exhausted)
+    if (!handler->lua || !handler->lua->worn)
         return;
     if (handler->lua->run_count == 0)
         free_state(handler->lua);
@@ -128,10 +129,23 @@ static int handle_event(lua_State *L) {
     return 0;
 }
 
+/* On the lane's thread, which the one that loaded the handler need not be. */
+static void check_watch(struct lvt_lua_handler *handler) {
+    handler->watched = true;
+    if (!lvt_lua_watch_works())
+        LVT_LOG(
+            handler->log, LVT_ERROR,
+            "budget_ms cannot be kept: no timer is to be had; raise the limit on pending signals "
+            "(ulimit -i)",
+            LVT_STRING("handler", handler->source.path));
+}
+
 static void start(void *self, struct lvt_run *run) {
     struct lvt_lua_handler *handler = self;
     struct leveret_error err = {.text = "out of memory"};
     struct lvt_lua_run *lrun = NULL;
+    if (!handler->watched)
+        check_watch(handler);
     if (handler->lua || make_state(handler, &handler->lua, &err) == LEVERET_OK)
         lrun = lvt_lua_run_new(handler->lua, run);
     if (!lrun) {
@@ -194,6 +208,7 @@ static enum leveret_code load(struct lvt_handler *handler, struct lvt_lua_handle
     lua_settop(L, 0);
     if (code != LEVERET_OK)
         return code;
+    self->budget_ms = handler->options.budget_ms;
     self->memory_max_bytes = (size_t)handler->options.memory_kb * 1024;
     if (self->lua->memory_bytes > self->memory_max_bytes)
         return lvt_lua_source_fail(&self->source, lvt_lua_source_line(&self->source, "memory_kb"),

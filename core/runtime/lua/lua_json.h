@@ -28,7 +28,7 @@ void lvt_lua_json_push(lua_State *L, struct lvt_bytes text);
 void lvt_lua_json_decode(lua_State *L, struct lvt_bytes text);
 
 /* Writes the value at `index`. NULL, or what it holds that JSON cannot (static text). Raises only
- * when Lua is out of memory. */
+ * when Lua is out of memory, or the budget spent. */
 const char *lvt_lua_json_write(lua_State *L, int index, struct lvt_buffer *out);
 /* Pushes the value's JSON as a string; raises when there is none. */
 void lvt_lua_json_encode(lua_State *L, int index);

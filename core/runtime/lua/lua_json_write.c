@@ -4,6 +4,7 @@
 #include "base/utf8.h"
 #include "event/envelope.h"
 #include "event/json.h"
+#include "runtime/lua/lua_budget.h"
 #include "runtime/lua/lua_json.h"
 
 /* What a key or string must be for JSON to hold it unchanged. */
@@ -96,6 +97,7 @@ static const char *write_array(lua_State *L, int table, struct lvt_buffer *out, 
 }
 
 static const char *write_table(lua_State *L, int table, struct lvt_buffer *out, unsigned depth) {
+    lvt_lua_budget_check(L); /* tables that hold others twice are far more than their memory */
     if (depth == LVT_NESTING_MAX)
         return "a table that is nested too deep, or contains itself";
     if (lua_getmetatable(L, table)) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/utf8.h"
+#include "engine/effects.h"
 #include "runtime/lua/lua_ctx.h"
 #include "runtime/lua/lua_handler.h"
 #include "runtime/lua/lua_json.h"
@@ -59,34 +60,40 @@ static int describe(lua_State *L) {
     return 0;
 }
 
-/* Whether it failed for want of memory. Does not raise. */
-static bool is_out_of_memory(const struct lvt_lua_run *lrun, int status) {
-    lua_State *thread = lrun->thread;
-    if (status == LUA_ERRMEM)
-        return true;
-    return lrun->lua->exhausted && lua_type(thread, -1) == LUA_TSTRING &&
-           strcmp(lua_tostring(thread, -1), LVT_LUA_NO_MEMORY) == 0;
-}
-
 static void describe_failure(struct lvt_lua_run *lrun, int status, struct failure *failure) {
     lua_State *L = lrun->lua->state;
     *failure = (struct failure){.lrun = lrun};
-    bool out_of_memory = is_out_of_memory(lrun, status);
-    if (!out_of_memory) {
-        lua_pushcfunction(L, describe);
-        lua_pushlightuserdata(L, failure);
-        if (lua_pcall(L, 1, 0, 0) == LUA_OK)
-            return;
-        lua_pop(L, 1);
-        if (failure->reason_len > 0)
-            return; /* what is missing is the trace */
+    if (status == LUA_ERRMEM || lvt_lua_is_exhausted(lrun->lua)) {
+        failure->reason_len = lvt_lua_run_memory_text(lrun->lua, failure->reason).len;
+        return;
     }
-    int len = out_of_memory ? snprintf(failure->reason, sizeof failure->reason,
-                                       "out of memory: the handler's memory_kb is %zu",
-                                       lrun->lua->memory_max_bytes / 1024)
-                            : snprintf(failure->reason, sizeof failure->reason,
-                                       "the handler failed with an error that cannot be shown");
-    failure->reason_len = (size_t)len;
+    lua_pushcfunction(L, describe);
+    lua_pushlightuserdata(L, failure);
+    if (lvt_lua_call_bounded(lrun->lua, 1, 0) == LUA_OK)
+        return;
+    lua_pop(L, 1);
+    if (failure->reason_len > 0)
+        return; /* what is missing is the trace */
+    failure->reason_len = (size_t)snprintf(failure->reason, sizeof failure->reason,
+                                           "the handler failed with an error that cannot be shown");
+}
+
+/* A failure in a state that another run has broken may be that one's fault: it costs no attempt. */
+static void judge(struct lvt_lua_run *lrun, int status, struct failure *failure,
+                  struct lvt_verdict *verdict) {
+    struct lvt_lua *lua = lrun->lua;
+    verdict->kind = lua->broken ? LVT_VERDICT_OUTAGE : LVT_VERDICT_RETRY;
+    verdict->reason = LVT_LITERAL("out of memory");
+    if (failure) {
+        describe_failure(lrun, status, failure);
+        verdict->reason = lvt_bytes(failure->reason, failure->reason_len);
+        verdict->trace = lvt_bytes(failure->trace, failure->trace_len);
+        memcpy(verdict->sqlstate, failure->sqlstate, sizeof verdict->sqlstate);
+    }
+    if (lvt_lua_is_exhausted(lua))
+        lua->broken = true;
+    lua->exhausted = false;
+    lua->refused_bytes = 0;
 }
 
 static void finish(struct lvt_lua_run *lrun, int status) {
@@ -95,20 +102,11 @@ static void finish(struct lvt_lua_run *lrun, int status) {
     struct failure *failure = NULL;
     struct lvt_verdict verdict = {.kind = LVT_VERDICT_DONE, .after_ms = -1};
     if (wanted) {
-        verdict.kind = wanted->kind;
-        verdict.reason = lvt_bytes(wanted->reason, wanted->reason_len);
-        verdict.after_ms = wanted->after_ms;
+        verdict = wanted->verdict;
         lrun->verdict = NULL;
     } else if (status != LUA_OK) {
-        verdict.kind = LVT_VERDICT_RETRY;
-        verdict.reason = LVT_LITERAL("out of memory");
         failure = malloc(sizeof *failure);
-        if (failure) {
-            describe_failure(lrun, status, failure);
-            verdict.reason = lvt_bytes(failure->reason, failure->reason_len);
-            verdict.trace = lvt_bytes(failure->trace, failure->trace_len);
-            memcpy(verdict.sqlstate, failure->sqlstate, sizeof verdict.sqlstate);
-        }
+        judge(lrun, status, failure, &verdict);
     }
     struct lvt_lua_handler *owner = lrun->lua->owner;
     run->runtime_data = NULL;
@@ -117,6 +115,10 @@ static void finish(struct lvt_lua_run *lrun, int status) {
     lvt_run_finish(run, &verdict);
     free(wanted);
     free(failure);
+}
+
+static void go_on(void *ctx) {
+    lvt_lua_run_answered(ctx, NULL);
 }
 
 void lvt_lua_run_answered(void *ctx, const struct lvt_lua_answer *answer) {
@@ -131,4 +133,6 @@ void lvt_lua_run_answered(void *ctx, const struct lvt_lua_answer *answer) {
     }
     if (status != LUA_YIELD || lrun->verdict)
         finish(lrun, status);
+    else if (lrun->interrupted)
+        lvt_effect_turn(lrun->run, go_on, lrun);
 }

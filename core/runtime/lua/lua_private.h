@@ -8,12 +8,15 @@ struct lvt_lua_handler {
     struct lvt_lua_source source;
     const struct lvt_log *log;
     size_t memory_max_bytes;
+    uint64_t budget_ms;
+    bool watched;            /* it has been seen to that its budget can be kept */
     struct lvt_lua *lua;     /* NULL: to be made again */
-    struct lvt_lua *retired; /* out of memory, with runs still in it */
+    struct lvt_lua *retired; /* worn, with runs still in it */
 };
 
-/* After a run: a state that has been out of memory is replaced, as Lua 5.4.4 is not sound after
- * that, and freed once its last run is over. */
+/* After a run: a worn state is replaced, and freed once its last run is over. It is worn when a run
+ * went over a limit, or when memory was short, even for a moment: a full collection in the midst of
+ * a request is where Lua 5.4.4 has its known faults. */
 void lvt_lua_handler_tidy(struct lvt_lua_handler *handler);
 
 /* A C function for lua_pcall: makes all that a handler's file finds in its state. */

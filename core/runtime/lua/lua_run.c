@@ -1,9 +1,12 @@
 #include "runtime/lua/lua_run.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/utf8.h"
+#include "runtime/lua/lua_budget.h"
+#include "runtime/lua/lua_watch.h"
 
 /* Coroutines kept for the runs to come. */
 #define IDLE_MAX 128
@@ -34,6 +37,9 @@ struct lvt_lua_run *lvt_lua_run_new(struct lvt_lua *lua, struct lvt_run *run) {
         if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
             lua_pop(L, 1);
             free(lrun);
+            lua->broken = true;
+            lua->exhausted = false;
+            lua->refused_bytes = 0;
             return NULL;
         }
     }
@@ -51,7 +57,7 @@ void lvt_lua_run_free(struct lvt_lua_run *lrun, bool ended) {
     lrun->verdict = NULL;
     lrun->run = NULL;
     lrun->event = NULL;
-    if (ended && lua->idle_count < IDLE_MAX && !lua->exhausted) {
+    if (ended && lua->idle_count < IDLE_MAX && !lua->worn) {
         lua_settop(lrun->thread, 0);
         lrun->next = lua->idle;
         lua->idle = lrun;
@@ -79,7 +85,14 @@ int lvt_lua_run_resume(struct lvt_lua_run *lrun, const struct lvt_lua_answer *an
     lrun->answer = answer;
     lrun->parked = false;
     lrun->resumed = true;
+    if (lrun->interrupted)
+        lvt_lua_stint_go_on(&lrun->stint);
+    else
+        lvt_lua_stint_begin(&lrun->stint);
+    lrun->interrupted = false;
+    lua_State *before = lvt_lua_watch_switch(lrun->thread);
     int status = lua_resume(lrun->thread, NULL, 0, &results);
+    lvt_lua_watch_switch(before);
     lrun->resumed = false;
     lrun->answer = NULL;
     lua->current = outer;
@@ -137,24 +150,65 @@ const struct lvt_lua_answer *lvt_lua_run_answer(lua_State *L, lua_KContext seria
 
 /* ---- verdicts ---- */
 
-int lvt_lua_run_end(lua_State *L, enum lvt_verdict_kind kind, struct lvt_bytes reason,
-                    int64_t after_ms) {
+static struct lvt_bytes keep_text(char *to, struct lvt_bytes text, size_t max) {
+    if (text.len > max)
+        text.len = lvt_utf8_cut(text.data, max);
+    if (text.len > 0)
+        memcpy(to, text.data, text.len);
+    return lvt_bytes(to, text.len);
+}
+
+int lvt_lua_run_end(lua_State *L, const struct lvt_verdict *verdict) {
     struct lvt_lua_run *lrun = lvt_lua_run_current(L);
-    if (reason.len > LVT_REASON_MAX)
-        reason.len = lvt_utf8_cut(reason.data, LVT_REASON_MAX);
-    struct lvt_lua_verdict *verdict = malloc(sizeof *verdict + reason.len);
-    if (!verdict)
+    size_t room = verdict->reason.len < LVT_REASON_MAX ? verdict->reason.len : LVT_REASON_MAX;
+    size_t trace_room = verdict->trace.len < LVT_TRACE_MAX ? verdict->trace.len : LVT_TRACE_MAX;
+    struct lvt_lua_verdict *kept = malloc(sizeof *kept + room + trace_room);
+    if (!kept)
         return luaL_error(L, "out of memory");
-    *verdict =
-        (struct lvt_lua_verdict){.kind = kind, .after_ms = after_ms, .reason_len = reason.len};
-    if (reason.len > 0)
-        memcpy(verdict->reason, reason.data, reason.len);
-    lrun->verdict = verdict;
+    kept->verdict = *verdict;
+    kept->verdict.reason = keep_text(kept->text, verdict->reason, room);
+    kept->verdict.trace = keep_text(kept->text + room, verdict->trace, trace_room);
+    lrun->verdict = kept;
     return end_now(L, lrun);
+}
+
+int lvt_lua_run_breach(lua_State *L, struct lvt_bytes reason, struct lvt_bytes trace) {
+    struct lvt_lua *lua = lvt_lua_of(L);
+    const struct lvt_verdict verdict = {
+        .kind = lua->broken ? LVT_VERDICT_OUTAGE : LVT_VERDICT_RETRY,
+        .reason = reason,
+        .trace = trace,
+        .after_ms = -1,
+    };
+    lua->broken = lua->worn = true;
+    lua->exhausted = false;
+    lua->refused_bytes = 0;
+    return lvt_lua_run_end(L, &verdict);
+}
+
+struct lvt_bytes lvt_lua_run_memory_text(const struct lvt_lua *lua,
+                                         char text[LVT_LUA_MEMORY_TEXT_MAX]) {
+    int len =
+        snprintf(text, LVT_LUA_MEMORY_TEXT_MAX, "out of memory: the handler's memory_kb is %zu",
+                 lua->memory_max_bytes / 1024);
+    return lvt_bytes(text, (size_t)len);
 }
 
 void lvt_lua_run_check_ended(lua_State *L) {
     struct lvt_lua_run *lrun = lvt_lua_of(L)->current;
+    char text[LVT_LUA_MEMORY_TEXT_MAX];
     if (lrun && lrun->verdict)
         end_now(L, lrun);
+    else if (lrun && lvt_lua_is_exhausted(lrun->lua))
+        lvt_lua_run_breach(L, lvt_lua_run_memory_text(lrun->lua, text), lvt_bytes(NULL, 0));
+}
+
+/* ---- interruption ---- */
+
+void lvt_lua_run_interrupt(lua_State *L) {
+    struct lvt_lua_run *lrun = lvt_lua_of(L)->current;
+    if (!can_park(L, lrun))
+        return;
+    lrun->parked = lrun->interrupted = true;
+    lua_yield(L, 0);
 }

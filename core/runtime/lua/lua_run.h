@@ -18,10 +18,8 @@ struct lvt_lua_answer {
 
 /* ctx.retry and its like: what the handler wants to become of its event. */
 struct lvt_lua_verdict {
-    enum lvt_verdict_kind kind;
-    int64_t after_ms;
-    size_t reason_len;
-    char reason[];
+    struct lvt_verdict verdict;
+    char text[]; /* that it points to */
 };
 
 struct lvt_lua_run {
@@ -35,6 +33,8 @@ struct lvt_lua_run {
     unsigned unwaiting; /* resumes of nested coroutines under way that cannot wait */
     bool resumed;       /* is on the C stack */
     bool parked;        /* gave the processor up: to wait, or for good with a verdict */
+    bool interrupted;   /* it did not ask to wait */
+    struct lvt_lua_stint stint;
     struct lvt_lua_verdict *verdict;
     const struct lvt_lua_answer *answer; /* while it is being resumed with one */
 };
@@ -65,10 +65,21 @@ int lvt_lua_run_park(lua_State *L, lua_KFunction next);
 /* In `next`: the answer. Raises when it is not this coroutine that waits for it. */
 const struct lvt_lua_answer *lvt_lua_run_answer(lua_State *L, lua_KContext serial);
 
-/* Keeps the verdict, when it is the first one, and ends the run. The reason is cut. */
-int lvt_lua_run_end(lua_State *L, enum lvt_verdict_kind kind, struct lvt_bytes reason,
-                    int64_t after_ms);
-/* Ends the run again when a verdict stands that an error on its way up was caught with. */
+/* Keeps a copy of the verdict, when it is the first one, and ends the run. */
+int lvt_lua_run_end(lua_State *L, const struct lvt_verdict *verdict);
+/* Ends the run, as it went over a limit: a failed attempt. Not so in a state that another run has
+ * broken: there it may be the other's fault, and it runs again at no cost. */
+int lvt_lua_run_breach(lua_State *L, struct lvt_bytes reason, struct lvt_bytes trace);
+/* For whoever has caught an error: ends the run again when a verdict stands, or when memory was
+ * refused. */
 void lvt_lua_run_check_ended(lua_State *L);
+
+/* For a hook: interrupts the run, where that can be done. */
+void lvt_lua_run_interrupt(lua_State *L);
+
+/* What a run that was refused memory has to say. */
+#define LVT_LUA_MEMORY_TEXT_MAX 80
+struct lvt_bytes lvt_lua_run_memory_text(const struct lvt_lua *lua,
+                                         char text[LVT_LUA_MEMORY_TEXT_MAX]);
 
 #endif

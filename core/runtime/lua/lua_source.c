@@ -83,7 +83,7 @@ static enum leveret_code evaluate_failed(const struct lvt_lua_source *source, st
     lua_insert(L, -2);
     const char *text = lvt_lua_call_bounded(lua, 1, 1) == LUA_OK ? lua_tostring(L, -1) : NULL;
     enum leveret_code code;
-    if (lua->exhausted && (!text || strcmp(text, LVT_LUA_NO_MEMORY) == 0))
+    if (lvt_lua_is_exhausted(lua) && (!text || strcmp(text, LVT_LUA_NO_MEMORY) == 0))
         code = leveret_fail(err, LEVERET_CONFIG, "%s: evaluating the file takes over %zu KiB",
                             source->path, lua->memory_max_bytes / 1024);
     else if (text && strncmp(text, source->path, strlen(source->path)) == 0)

@@ -5,11 +5,30 @@
 #include <string.h>
 #include <sys/random.h>
 
-/* What evaluating a file may cost, in instructions of the virtual machine: some tenths of a
- * second. */
-#define STEPS_MAX 10000000
+#include "runtime/lua/lua_budget.h"
+#include "runtime/lua/lua_watch.h"
+
 /* A scratch buffer that has grown beyond this is given back. */
 #define SCRATCH_KEPT_BYTES ((size_t)64 * 1024)
+
+/* Lua asks for what it was refused once more, at once, after a full collection. So a refusal is for
+ * good when any other request follows it, or the same one is refused again. */
+static void note_refusal(struct lvt_lua *lua, size_t size) {
+    lua->worn = true;
+    if (lua->refused_bytes != 0)
+        lua->exhausted = true;
+    lua->refused_bytes = size;
+}
+
+static void note_growth(struct lvt_lua *lua, size_t size) {
+    if (lua->refused_bytes != 0 && lua->refused_bytes != size)
+        lua->exhausted = true;
+    lua->refused_bytes = 0;
+}
+
+bool lvt_lua_is_exhausted(const struct lvt_lua *lua) {
+    return lua->exhausted || lua->refused_bytes != 0;
+}
 
 /* Shrinking a block never fails, as Lua requires. */
 static void *allocate(void *context, void *block, size_t old_size, size_t size) {
@@ -27,9 +46,11 @@ static void *allocate(void *context, void *block, size_t old_size, size_t size) 
     if (!moved) {
         if (size <= old_size)
             return block;
-        lua->exhausted = true;
+        note_refusal(lua, size);
         return NULL;
     }
+    if (size > old_size)
+        note_growth(lua, size);
     lua->memory_bytes += size - old_size;
     return moved;
 }
@@ -158,7 +179,7 @@ int lvt_lua_open_sandbox(lua_State *L) {
 static enum leveret_code failed_call(struct lvt_lua *lua, struct leveret_error *err) {
     const char *text = lua_tostring(lua->state, -1);
     enum leveret_code code =
-        leveret_fail(err, lua->exhausted ? LEVERET_NO_MEMORY : LEVERET_STATE,
+        leveret_fail(err, lvt_lua_is_exhausted(lua) ? LEVERET_NO_MEMORY : LEVERET_STATE,
                      "cannot make a Lua state: %s", text ? text : "an error that is no text");
     lua_settop(lua->state, 0);
     return code;
@@ -171,24 +192,12 @@ enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open, struct l
     return LEVERET_OK;
 }
 
-/* Once past the limit it raises at every further instruction, so that no pcall keeps it. */
-static void out_of_steps(lua_State *L, lua_Debug *at) {
-    if (!lvt_lua_of(L)->bounded) {
-        lua_sethook(L, NULL, 0, 0); /* a coroutine made by the file, now at work */
-        return;
-    }
-    lua_sethook(L, out_of_steps, LUA_MASKCOUNT, 1);
-    lua_getinfo(L, "Sl", at);
-    lua_pushfstring(L, "%s:%d: evaluating the file does not come to an end", at->short_src,
-                    at->currentline);
-    lua_error(L);
-}
-
 int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results) {
-    lua->bounded = true;
-    lua_sethook(lua->state, out_of_steps, LUA_MASKCOUNT, STEPS_MAX);
+    lvt_lua_stint_begin(&lua->stint);
+    lua_State *before = lvt_lua_watch_switch(lua->state);
     int status = lua_pcall(lua->state, arguments, results, 0);
+    lvt_lua_watch_switch(before);
     lua_sethook(lua->state, NULL, 0, 0);
-    lua->bounded = false;
+    lua->overdue = false;
     return status;
 }

@@ -17,14 +17,24 @@
 struct lvt_lua_handler;
 struct lvt_lua_run;
 
+/* Work without a wait, as lua_budget.c counts it. */
+struct lvt_lua_stint {
+    uint64_t noticed_us; /* the thread's processor time when it was last looked at; 0: not yet */
+    uint64_t spent_us;
+};
+
 struct lvt_lua {
     lua_State *state;
     size_t memory_bytes, memory_max_bytes;
-    bool exhausted;            /* a request for memory was refused: the state is to be replaced */
-    bool bounded;              /* a file is being evaluated, with a limit on its steps */
-    const struct lvt_log *log; /* NULL for a configuration's */
-    struct lvt_buffer scratch; /* for a text on its way into Lua; nobody's across calls */
-    const void *array_mark;    /* addresses of metatables, to know them by */
+    size_t refused_bytes; /* of the request that was just refused, or 0 */
+    bool exhausted;       /* ask lvt_lua_is_exhausted */
+    bool worn;            /* to be replaced when its runs are over */
+    bool broken;          /* by a run that went over a limit: what others share may be half done */
+    bool overdue;         /* a file's evaluation has spent its budget */
+    struct lvt_lua_stint stint; /* of an evaluation */
+    const struct lvt_log *log;  /* NULL for a configuration's */
+    struct lvt_buffer scratch;  /* for a text on its way into Lua; nobody's across calls */
+    const void *array_mark;     /* addresses of metatables, to know them by */
     const void *number_mark;
 
     struct lvt_lua_handler *owner; /* whose state it is; NULL for a configuration's */
@@ -45,6 +55,10 @@ struct lvt_lua *lvt_lua_of(lua_State *L);
 /* A C function for lua_pcall: opens the safe parts of the standard libraries as globals. */
 int lvt_lua_open_sandbox(lua_State *L);
 
+/* Whether a request for memory was refused for good, and no run has had to answer for it yet. Does
+ * not raise. */
+bool lvt_lua_is_exhausted(const struct lvt_lua *lua);
+
 /* Calls `open` in protected mode. */
 enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open,
                                struct leveret_error *err) LVT_MUST_CHECK;
@@ -52,8 +66,8 @@ enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open,
 /* The scratch buffer, empty. Does not raise. */
 struct lvt_buffer *lvt_lua_scratch(lua_State *L);
 
-/* Calls the function and arguments on the stack in protected mode, with a limit on its steps: a
- * loop without an end is an error. Returns Lua's status; does not raise. */
+/* Calls the function and arguments on the stack in protected mode, with a budget of processor time:
+ * a loop without an end is an error. Returns Lua's status; does not raise. */
 int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results);
 
 #endif
