@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "runtime/lua/lua_bounds.h"
 #include "runtime/lua/lua_budget.h"
 #include "runtime/lua/lua_watch.h"
 
@@ -172,6 +173,7 @@ int lvt_lua_open_sandbox(lua_State *L) {
     luaL_requiref(L, LUA_UTF8LIBNAME, luaopen_utf8, 1);
     open_math(L);
     open_os(L);
+    lvt_lua_bounds_open(L);
     return 0;
 }
 
