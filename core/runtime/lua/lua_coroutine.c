@@ -36,6 +36,14 @@ static int protected_call_with(lua_State *L) {
 
 /* ---- resume and wrap ---- */
 
+/* Closes the coroutine's variables, whose closing functions run in it. Returns Lua's status. */
+static int reset(lua_State *inner) {
+    lua_State *outer = lvt_lua_watch_switch(inner);
+    int status = lua_resetthread(inner);
+    lvt_lua_watch_switch(outer);
+    return status;
+}
+
 /* What a step of a coroutine came to, when it is not a count of results. */
 enum { STEP_ERROR = -1, STEP_PARKED = -2 };
 
@@ -119,7 +127,7 @@ static int wrapped_done(lua_State *L, lua_State *inner, int results) {
     lvt_lua_run_check_ended(L);
     int status = lua_status(inner);
     if (status != LUA_OK && status != LUA_YIELD)
-        lua_resetthread(inner);
+        reset(inner);
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
         luaL_where(L, 1); /* as in Lua's own: where the wrapped function was called */
         lua_insert(L, -2);
@@ -146,6 +154,22 @@ static int create(lua_State *L) {
     lua_pushvalue(L, 1);
     lua_xmove(L, inner, 1);
     return 1;
+}
+
+static int close(lua_State *L) {
+    lua_State *inner = checked_thread(L, 1);
+    lua_Debug frame;
+    if (inner == L)
+        return luaL_error(L, "cannot close a running coroutine");
+    if (lua_status(inner) == LUA_OK && lua_getstack(inner, 0, &frame))
+        return luaL_error(L, "cannot close a normal coroutine");
+    int status = reset(inner);
+    lvt_lua_run_check_ended(L);
+    lua_pushboolean(L, status == LUA_OK);
+    if (status == LUA_OK)
+        return 1;
+    lua_xmove(inner, L, 1);
+    return 2;
 }
 
 static int wrap(lua_State *L) {
@@ -177,6 +201,7 @@ static int is_yieldable(lua_State *L) {
 void lvt_lua_coroutine_open(lua_State *L) {
     static const luaL_Reg replaced[] = {{"resume", resume},
                                         {"wrap", wrap},
+                                        {"close", close},
                                         {"yield", yield},
                                         {"isyieldable", is_yieldable},
                                         {NULL, NULL}};
