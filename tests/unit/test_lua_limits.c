@@ -17,6 +17,7 @@ static double used_ms(void) {
 /* A run of this body is stopped in time, goes no further, and leaves a state that is as new. */
 static void stopped(const char *body, const char *reason) {
     char text[4096];
+    if (getenv("SHOW")) fprintf(stderr, "%s\n", body);
     snprintf(text, sizeof text,
              "assert(not dirty) if event.payload.id == 0 then ctx.log.info('as new') return end\n"
              "dirty = true\n%s\nprint('went on')",

@@ -35,7 +35,7 @@ static int open_config(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setglobal(L, "env");
-    static const char *const removed[] = {"_G", "print", "os"};
+    static const char *const removed[] = {"_G", "print", "os", "xpcall"};
     for (size_t i = 0; i < sizeof removed / sizeof *removed; i++) {
         lua_pushnil(L);
         lua_setglobal(L, removed[i]);

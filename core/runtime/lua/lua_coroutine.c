@@ -24,9 +24,23 @@ static int protected_call(lua_State *L) {
     return pcall_done(L, status, 0);
 }
 
+/* xpcall's handler of messages, which is the upvalue. What a hook raises is handled while hooks are
+ * off, where nothing could stop the handler: it does not hear of the end of its run. */
+static int handle_message(lua_State *L) {
+    if (lvt_lua_run_is_over(L))
+        return 1;
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
 static int protected_call_with(lua_State *L) {
     int count = lua_gettop(L);
     luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_pushvalue(L, 2);
+    lua_pushcclosure(L, handle_message, 1);
+    lua_replace(L, 2);
     lua_pushboolean(L, 1);
     lua_pushvalue(L, 1);
     lua_rotate(L, 3, 2); /* function, handler, true, function, arguments */

@@ -203,6 +203,11 @@ void lvt_lua_run_check_ended(lua_State *L) {
         lvt_lua_run_breach(L, lvt_lua_run_memory_text(lrun->lua, text), lvt_bytes(NULL, 0));
 }
 
+bool lvt_lua_run_is_over(lua_State *L) {
+    const struct lvt_lua *lua = lvt_lua_of(L);
+    return lua->overdue || lvt_lua_is_exhausted(lua) || (lua->current && lua->current->verdict);
+}
+
 /* ---- interruption ---- */
 
 void lvt_lua_run_interrupt(lua_State *L) {

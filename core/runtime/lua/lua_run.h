@@ -74,6 +74,9 @@ int lvt_lua_run_breach(lua_State *L, struct lvt_bytes reason, struct lvt_bytes t
  * refused. */
 void lvt_lua_run_check_ended(lua_State *L);
 
+/* Whether the run, or the evaluation of a file, is at its end, and only unwinds. Does not raise. */
+bool lvt_lua_run_is_over(lua_State *L);
+
 /* For a hook: interrupts the run, where that can be done. */
 void lvt_lua_run_interrupt(lua_State *L);
 
