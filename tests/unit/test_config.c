@@ -482,6 +482,7 @@ static void options_take_the_configuration(void **state) {
     ACCEPT(set("timeout_ms", number(5)));
     ACCEPT(set("concurrency", number(6)));
     ACCEPT(set("memory_kb", number(777)));
+    ACCEPT(set("budget_ms", number(77)));
     ACCEPT(lvt_handler_options_init(&options, &config, &err));
     assert_int_equal(options.prefetch, 33);
     assert_string_equal(options.exchange, "x");
@@ -493,6 +494,7 @@ static void options_take_the_configuration(void **state) {
     assert_int_equal(options.timeout_ms, 5);
     assert_int_equal(options.concurrency, 6);
     assert_int_equal(options.memory_kb, 777);
+    assert_int_equal(options.budget_ms, 77);
     assert_null(options.queue);
     assert_null(options.id);
     assert_int_equal(options.events.count, 0);

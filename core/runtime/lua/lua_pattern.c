@@ -52,6 +52,9 @@ static bool in_class(int c, int class) {
     case 'x':
         is = isxdigit(c);
         break;
+    case 'z': /* of Lua 5.1, and still known */
+        is = c == '\0';
+        break;
     default:
         return c == class;
     }
