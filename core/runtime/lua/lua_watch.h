@@ -34,8 +34,9 @@ void lvt_lua_watch_slice(void);
 /* Processor time that this thread has used. */
 uint64_t lvt_lua_watch_used_us(void);
 
-/* Between ticks, in milliseconds of processor time. */
-#define LVT_LUA_TICK_MS 4
-#define LVT_LUA_SLICE_MS 2
+/* Between ticks, of processor time (the kernel may round it up to 4 or 10), and a slice, of time.
+ */
+#define LVT_LUA_TICK_MS 2
+#define LVT_LUA_SLICE_MS 1
 
 #endif
