@@ -12,10 +12,13 @@
 #endif
 
 #define NS_PER_MS 1000000L
+/* The share of its time that a coroutine may lose to hooks being set. */
+#define HOOK_COST_PART 10
 
 struct watch {
     lua_State *volatile at_work;
     volatile sig_atomic_t ticked;
+    uint64_t hooked_us, hook_cost_us; /* when a hook was set last, and what that took */
     bool started;
     bool has_timers;
     timer_t ticks; /* of processor time, for ever */
@@ -26,13 +29,28 @@ static _Thread_local struct watch watch;
 static pthread_key_t thread_end;
 static struct sigaction before;
 
+static uint64_t now_us(clockid_t clock) {
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* lua_sethook visits every call that is under way: in a deep recursion, hundreds of thousands. */
+static void set_hook(lua_State *L) {
+    uint64_t begun_us = now_us(CLOCK_MONOTONIC);
+    if (begun_us - watch.hooked_us < HOOK_COST_PART * watch.hook_cost_us)
+        return;
+    watch.ticked = 1;
+    lua_sethook(L, lvt_lua_watch_hook, LUA_MASKCOUNT, 1);
+    watch.hooked_us = now_us(CLOCK_MONOTONIC);
+    watch.hook_cost_us = watch.hooked_us - begun_us;
+}
+
 static void tick(int signal_number, siginfo_t *info, void *context) {
     if (info->si_code == SI_TIMER && info->si_value.sival_ptr == &watch) {
         lua_State *L = watch.at_work;
-        if (L) {
-            watch.ticked = 1;
-            lua_sethook(L, lvt_lua_watch_hook, LUA_MASKCOUNT, 1);
-        }
+        if (L)
+            set_hook(L);
     } else if (before.sa_flags & SA_SIGINFO) {
         before.sa_sigaction(signal_number, info, context);
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
@@ -116,7 +134,5 @@ bool lvt_lua_watch_works(void) {
 }
 
 uint64_t lvt_lua_watch_used_us(void) {
-    struct timespec used;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-    return (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+    return now_us(CLOCK_THREAD_CPUTIME_ID);
 }
