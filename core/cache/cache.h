@@ -1,7 +1,7 @@
 /* Redis, over one connection on the loop: commands, and invalidation of keys by pattern.
  *
  * All of it belongs to the loop's thread. hiredis writes to its socket without MSG_NOSIGNAL: the
- * process must ignore SIGPIPE. */
+ * loop runs where SIGPIPE is held (base/sigpipe.h). */
 #ifndef LEVERET_CACHE_CACHE_H
 #define LEVERET_CACHE_CACHE_H
 

@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include "cli/program.h"
-#include "lane/lane.h"
 #include "runtime/lua/lua_check.h"
 
 static const char help[] =
@@ -50,16 +49,6 @@ static void print_service(const char *name, const char *url) {
     printf("%-11s %s\n", name, shown);
 }
 
-/* A lane that is made, and not run, has read every address and connected to none. */
-static enum leveret_code try_lane(struct lvt_program *program, struct leveret_error *err) {
-    const struct lvt_lane_options options = {&program->config, &program->routes, &program->log};
-    struct lvt_lane *lane;
-    enum leveret_code code = lvt_lane_new(&options, &lane, err);
-    if (code == LEVERET_OK)
-        lvt_lane_free(lane);
-    return code;
-}
-
 /* ---- what runs, and may not do what is meant ---- */
 
 struct findings {
@@ -83,8 +72,8 @@ static bool is_lua(const char *path) {
 static enum leveret_code look_through(const struct lvt_program *program, struct findings *findings,
                                       struct leveret_error *err) {
     enum leveret_code code = LEVERET_OK;
-    for (size_t i = 0; i < program->routes.handler_count && code == LEVERET_OK; i++) {
-        findings->path = program->routes.handlers[i]->path;
+    for (size_t i = 0; i < program->worker->routes.handler_count && code == LEVERET_OK; i++) {
+        findings->path = program->worker->routes.handlers[i]->path;
         if (is_lua(findings->path))
             code = lvt_lua_check(findings->path, &program->config, on_finding, findings, err);
     }
@@ -93,8 +82,8 @@ static enum leveret_code look_through(const struct lvt_program *program, struct 
 
 /* Somebody who asks for a small window should know that it is not. */
 static void warn_of_windows(const struct lvt_program *program, struct findings *findings) {
-    for (size_t i = 0; i < program->routes.queue_count; i++) {
-        const struct lvt_queue *queue = program->routes.queues[i];
+    for (size_t i = 0; i < program->worker->routes.queue_count; i++) {
+        const struct lvt_queue *queue = program->worker->routes.queues[i];
         uint32_t asked = 0;
         for (size_t j = 0; j < queue->handler_count; j++)
             if (queue->handlers[j]->options.prefetch > asked)
@@ -113,8 +102,8 @@ static void print_all(const struct lvt_program *program) {
     print_service("rabbitmq", program->config.rabbitmq.url);
     print_service("postgres", program->config.postgres.url);
     print_service("redis", program->config.redis.url);
-    for (size_t i = 0; i < program->routes.queue_count; i++)
-        print_queue(program->routes.queues[i]);
+    for (size_t i = 0; i < program->worker->routes.queue_count; i++)
+        print_queue(program->worker->routes.queues[i]);
 }
 
 static int print_verdict(const struct lvt_program *program, const struct findings *findings) {
@@ -123,8 +112,8 @@ static int print_verdict(const struct lvt_program *program, const struct finding
                 findings->errors > 1 ? "s" : "");
         return LVT_EXIT_CONFIG;
     }
-    printf("ok: %zu handlers on %zu queues", program->routes.handler_count,
-           program->routes.queue_count);
+    printf("ok: %zu handlers on %zu queues", program->worker->routes.handler_count,
+           program->worker->routes.queue_count);
     if (findings->warnings > 0)
         printf(", %u warning%s", findings->warnings, findings->warnings > 1 ? "s" : "");
     putchar('\n');
@@ -142,9 +131,9 @@ int lvt_command_check(int argc, char **argv) {
         return status;
     enum leveret_code code = lvt_program_configure(&program, config_path, &err);
     if (code == LEVERET_OK)
-        code = lvt_program_load_handlers(&program, &err);
+        code = lvt_program_make_worker(&program, &err);
     if (code == LEVERET_OK)
-        code = try_lane(&program, &err);
+        code = lvt_worker_prepare(program.worker, &err); /* reads every address */
     if (code == LEVERET_OK) {
         print_all(&program);
         warn_of_windows(&program, &findings);

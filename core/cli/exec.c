@@ -182,7 +182,7 @@ static enum leveret_code load_handler(struct lvt_program *program, const char *n
     lvt_strings_free(handlers);
     items[0] = path;
     *handlers = (struct lvt_strings){items, 1};
-    return lvt_program_load_handlers(program, err);
+    return lvt_program_make_worker(program, err);
 }
 
 /* ---- the event ---- */
@@ -260,7 +260,7 @@ static int run(struct lvt_program *program, const struct arguments *arguments,
                                        .colours = !arguments->json && isatty(STDOUT_FILENO),
                                        .live = arguments->live};
     const struct lvt_exec_options options = {.config = &program->config,
-                                             .routes = &program->routes,
+                                             .routes = &program->worker->routes,
                                              .log = &program->log,
                                              .watcher = lvt_exec_printer_watcher(&printer),
                                              .body = body,
@@ -269,7 +269,7 @@ static int run(struct lvt_program *program, const struct arguments *arguments,
     struct lvt_exec_result result;
     struct leveret_error err;
     if (arguments->type)
-        program->routes.queues[0]->envelope = LVT_ENVELOPE_EVENT;
+        program->worker->routes.queues[0]->envelope = LVT_ENVELOPE_EVENT;
     if (lvt_exec_run(&options, &result, &err) != LEVERET_OK)
         return lvt_program_fail(&err);
     if (!result.ran) {

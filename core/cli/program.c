@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "runtime/folder.h"
 #include "runtime/lua/lua_config.h"
 
 #define DEFAULT_FILE "leveret.lua"
@@ -33,13 +32,12 @@ enum leveret_code lvt_program_configure(struct lvt_program *program, const char 
     return LEVERET_OK;
 }
 
-enum leveret_code lvt_program_load_handlers(struct lvt_program *program,
-                                            struct leveret_error *err) {
-    return lvt_handlers_load(&program->config, &program->log, &program->routes, err);
+enum leveret_code lvt_program_make_worker(struct lvt_program *program, struct leveret_error *err) {
+    return lvt_worker_new(&program->config, &program->log, &program->worker, err);
 }
 
 void lvt_program_done(struct lvt_program *program) {
-    lvt_routes_free(&program->routes);
+    leveret_worker_free(program->worker);
     if (program->log.sink)
         lvt_log_writer_done(&program->writer);
     lvt_config_free(&program->config);

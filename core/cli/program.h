@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include "cli/log_writer.h"
 #include "config/config.h"
-#include "engine/routes.h"
+#include "worker/worker.h"
 
 /* As sysexits.h has them. */
 enum lvt_exit {
@@ -20,22 +20,22 @@ enum lvt_exit {
     LVT_EXIT_CONFIG = 78,
 };
 
-/* A running command's configuration, handlers and log. */
+/* A running command's configuration, log and worker. */
 struct lvt_program {
     struct lvt_config config;
-    struct lvt_routes routes;
     struct lvt_log_writer writer;
     struct lvt_log log;
-    int log_fd; /* set before lvt_program_configure: where the log goes */
+    struct leveret_worker *worker; /* NULL until lvt_program_make_worker */
+    int log_fd;                    /* set before lvt_program_configure: where the log goes */
 };
 
 /* Reads the file (NULL: leveret.lua where there is one, else the defaults), the environment's
  * variables over it, and opens the log. */
 enum leveret_code lvt_program_configure(struct lvt_program *program, const char *config_path,
                                         struct leveret_error *err) LVT_MUST_CHECK;
-/* Loads the handlers that the configuration names. */
-enum leveret_code lvt_program_load_handlers(struct lvt_program *program,
-                                            struct leveret_error *err) LVT_MUST_CHECK;
+/* A worker with the handlers that the configuration names. */
+enum leveret_code lvt_program_make_worker(struct lvt_program *program,
+                                          struct leveret_error *err) LVT_MUST_CHECK;
 void lvt_program_done(struct lvt_program *program);
 
 /* Writes "leveret: <text>" to standard error, and returns the exit code that fits. */

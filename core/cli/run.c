@@ -5,8 +5,6 @@
 #include <unistd.h>
 
 #include "cli/program.h"
-#include "lane/embedded.h"
-#include "lane/lane.h"
 
 static const char help[] =
     "usage: leveret run [-c FILE] [--embedded]\n"
@@ -26,7 +24,7 @@ enum { FLAG_EMBEDDED, FLAG_HELP_CONFIG, FLAG_COUNT };
 
 static const char *const flags[] = {"--embedded", "--help-config", NULL};
 
-static struct lvt_lane *running;
+static struct leveret_worker *running;
 
 static void stop(int signal_number) {
     int saved_errno = errno;
@@ -34,7 +32,7 @@ static void stop(int signal_number) {
     /* A second one, of either kind, finds the default action, which ends the process. */
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
-    lvt_lane_stop(running);
+    leveret_worker_stop(running);
     errno = saved_errno;
 }
 
@@ -70,27 +68,24 @@ static int help_config(void) {
 }
 
 static void log_handlers(const struct lvt_program *program) {
-    for (size_t i = 0; i < program->routes.handler_count; i++) {
-        const struct lvt_handler *handler = program->routes.handlers[i];
+    const struct lvt_routes *routes = &program->worker->routes;
+    for (size_t i = 0; i < routes->handler_count; i++) {
+        const struct lvt_handler *handler = routes->handlers[i];
         LVT_LOG(&program->log, LVT_INFO, "handler loaded", LVT_STRING("handler", handler->name),
                 LVT_STRING("queue", handler->queue->name), LVT_STRING("version", handler->version),
                 LVT_STRING("file", handler->path));
     }
 }
 
-static enum leveret_code run_lane(struct lvt_program *program, struct leveret_error *err) {
-    const struct lvt_lane_options options = {&program->config, &program->routes, &program->log};
+static enum leveret_code run_worker(struct lvt_program *program, struct leveret_error *err) {
     LVT_LOG(&program->log, LVT_INFO, "leveret starts", LVT_STRING("version", LEVERET_VERSION),
             LVT_STRING("name", program->config.name), LVT_INTEGER("pid", getpid()));
     log_handlers(program);
-    enum leveret_code code = lvt_lane_new(&options, &running, err);
-    if (code != LEVERET_OK)
-        return code;
+    running = program->worker;
     catch_signals();
-    code = lvt_lane_run(running, err);
+    enum leveret_code code = leveret_worker_run(program->worker, err);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
-    lvt_lane_free(running);
     if (code == LEVERET_OK)
         lvt_log(&program->log, LVT_INFO, "shutdown: done", NULL, 0);
     return code;
@@ -108,19 +103,13 @@ int lvt_command_run(int argc, char **argv) {
         return help_config();
     if (set[FLAG_EMBEDDED])
         program.log_fd = STDOUT_FILENO; /* what became of each event is the command's output */
-    signal(SIGPIPE, SIG_IGN);           /* hiredis and TLS write without MSG_NOSIGNAL */
-
     raise_file_limit();
     enum leveret_code code = lvt_program_configure(&program, config_path, &err);
     if (code == LEVERET_OK)
-        code = lvt_program_load_handlers(&program, &err);
-    if (code == LEVERET_OK && set[FLAG_EMBEDDED]) {
-        const struct lvt_embedded_options options = {&program.config, &program.routes, &program.log,
-                                                     STDIN_FILENO};
-        code = lvt_embedded_run(&options, &err);
-    } else if (code == LEVERET_OK) {
-        code = run_lane(&program, &err);
-    }
+        code = lvt_program_make_worker(&program, &err);
+    if (code == LEVERET_OK)
+        code = set[FLAG_EMBEDDED] ? lvt_worker_run_embedded(program.worker, STDIN_FILENO, &err)
+                                  : run_worker(&program, &err);
     status = code == LEVERET_OK ? LVT_EXIT_OK : lvt_program_fail(&err);
     lvt_program_done(&program);
     return status;

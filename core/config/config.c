@@ -92,6 +92,17 @@ enum leveret_code lvt_config_init(struct lvt_config *config, struct leveret_erro
     return code;
 }
 
+enum leveret_code lvt_config_copy(const struct lvt_config *config, struct lvt_config *ret_copy,
+                                  struct leveret_error *err) {
+    struct lvt_config copy = *config;
+    if (!lvt_keys_own(lvt_config_keys, lvt_config_key_count, &copy)) {
+        lvt_config_free(&copy);
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a configuration");
+    }
+    *ret_copy = copy;
+    return LEVERET_OK;
+}
+
 void lvt_config_free(struct lvt_config *config) {
     if (config) {
         lvt_keys_free(lvt_config_keys, lvt_config_key_count, config);

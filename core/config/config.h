@@ -99,6 +99,9 @@ struct lvt_value {
 /* Fills in the defaults. */
 enum leveret_code lvt_config_init(struct lvt_config *config,
                                   struct leveret_error *err) LVT_MUST_CHECK;
+/* All of it is the copy's own. */
+enum leveret_code lvt_config_copy(const struct lvt_config *config, struct lvt_config *ret_copy,
+                                  struct leveret_error *err) LVT_MUST_CHECK;
 void lvt_config_free(struct lvt_config *config);
 
 /* Sets the key at `path` in the struct that `keys` describes. LEVERET_CONFIG when the key is
@@ -107,6 +110,10 @@ void lvt_config_free(struct lvt_config *config);
 enum leveret_code lvt_keys_set(const struct lvt_key *keys, size_t key_count, void *target,
                                const char *path, const struct lvt_value *value,
                                struct leveret_error *err) LVT_MUST_CHECK;
+/* The same from a text: numbers are parsed, lists split at commas. */
+enum leveret_code lvt_keys_set_text(const struct lvt_key *keys, size_t key_count, void *target,
+                                    const char *path, const char *text,
+                                    struct leveret_error *err) LVT_MUST_CHECK;
 /* The key at `path`; NULL. */
 const struct lvt_key *lvt_keys_find(const struct lvt_key *keys, size_t key_count, const char *path);
 /* Whether keys exist below this path: "rabbitmq" is a table. */

@@ -350,6 +350,22 @@ bool lvt_keys_is_table(const struct lvt_key *keys, size_t key_count, const char 
     return false;
 }
 
+static enum leveret_code fail_key(const struct lvt_key *keys, size_t key_count, const char *path,
+                                  struct leveret_error *err) {
+    if (lvt_keys_is_table(keys, key_count, path)) {
+        return leveret_fail(err, LEVERET_CONFIG, "%s must be a table", path);
+    }
+    const struct lvt_key *nearest = lvt_keys_nearest(keys, key_count, path);
+    if (nearest) {
+        return leveret_fail(err, LEVERET_CONFIG, "unknown key \"%.80s\"; did you mean \"%s\"?",
+                            path, nearest->name);
+    }
+    return leveret_fail(err, LEVERET_CONFIG,
+                        "unknown key \"%.80s\"; the README and `leveret run --help-config` list "
+                        "the known ones",
+                        path);
+}
+
 const struct lvt_key *lvt_keys_find(const struct lvt_key *keys, size_t key_count,
                                     const char *path) {
     for (size_t i = 0; i < key_count; i++) {
@@ -364,19 +380,38 @@ enum leveret_code lvt_keys_set(const struct lvt_key *keys, size_t key_count, voi
                                const char *path, const struct lvt_value *value,
                                struct leveret_error *err) {
     const struct lvt_key *key = lvt_keys_find(keys, key_count, path);
-    if (key) {
-        return set(key, target, value, err);
+    return key ? set(key, target, value, err) : fail_key(keys, key_count, path, err);
+}
+
+enum leveret_code lvt_keys_set_text(const struct lvt_key *keys, size_t key_count, void *target,
+                                    const char *path, const char *text, struct leveret_error *err) {
+    const struct lvt_key *key = lvt_keys_find(keys, key_count, path);
+    return key ? lvt_key_set_text(key, target, text, err) : fail_key(keys, key_count, path, err);
+}
+
+/* Gives `field` a copy of its own of what it shares with another struct. */
+static bool own(const struct lvt_key *key, void *field) {
+    if (key->type == LVT_KEY_TEXT || key->type == LVT_KEY_SECRET_URL ||
+        key->type == LVT_KEY_JSON) {
+        char **text = field;
+        char *copy = *text ? strdup(*text) : NULL;
+        bool done = copy || !*text;
+        *text = copy;
+        return done;
     }
-    if (lvt_keys_is_table(keys, key_count, path)) {
-        return leveret_fail(err, LEVERET_CONFIG, "%s must be a table", path);
+    if (key->type == LVT_KEY_LIST || key->type == LVT_KEY_BIND) {
+        struct lvt_strings *list = field;
+        const struct lvt_strings shared = *list;
+        *list = (struct lvt_strings){0};
+        return strings_copy((const char *const *)shared.items, shared.count, list);
     }
-    const struct lvt_key *nearest = lvt_keys_nearest(keys, key_count, path);
-    if (nearest) {
-        return leveret_fail(err, LEVERET_CONFIG, "unknown key \"%.80s\"; did you mean \"%s\"?",
-                            path, nearest->name);
+    return true;
+}
+
+bool lvt_keys_own(const struct lvt_key *keys, size_t key_count, void *target) {
+    bool done = true;
+    for (size_t i = 0; i < key_count; i++) {
+        done &= own(&keys[i], (char *)target + keys[i].offset);
     }
-    return leveret_fail(err, LEVERET_CONFIG,
-                        "unknown key \"%.80s\"; the README and `leveret run --help-config` list "
-                        "the known ones",
-                        path);
+    return done;
 }

@@ -12,6 +12,9 @@ enum leveret_code lvt_key_set_text(const struct lvt_key *key, void *target, cons
 /* Sets the keys that have one to their default. */
 enum leveret_code lvt_keys_init(const struct lvt_key *keys, size_t key_count, void *target,
                                 struct leveret_error *err) LVT_MUST_CHECK;
+/* Gives target, a plain copy of another struct, its own copies of what the keys own. False when out
+ * of memory: lvt_keys_free then frees those that were made. */
+bool lvt_keys_own(const struct lvt_key *keys, size_t key_count, void *target) LVT_MUST_CHECK;
 /* Frees what the keys own in target, and sets it to nothing. */
 void lvt_keys_free(const struct lvt_key *keys, size_t key_count, void *target);
 

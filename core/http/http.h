@@ -2,8 +2,8 @@
  * again. A redirect is not followed: its status and `location` are the answer, and the handler
  * decides. Proxies are taken from the usual variables (http_proxy, no_proxy, ...).
  *
- * All of it belongs to the loop's thread. The process must ignore SIGPIPE (TLS libraries write
- * without MSG_NOSIGNAL). */
+ * All of it belongs to the loop's thread, where SIGPIPE is held (base/sigpipe.h): TLS libraries
+ * write without MSG_NOSIGNAL. */
 #ifndef LEVERET_HTTP_HTTP_H
 #define LEVERET_HTTP_HTTP_H
 

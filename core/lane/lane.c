@@ -40,7 +40,9 @@ static void watch(struct lvt_timer *timer) {
     for (size_t i = 0; i < count && i < lane->queue_size; i++)
         if (lane->queues[i].consuming)
             lane->consuming_at_ms = now_ms(lane);
-    if (!lane->everything_ready && lvt_lane_ready(lane, reason, sizeof reason)) {
+    bool ready = lvt_lane_ready(lane, reason, sizeof reason);
+    atomic_store_explicit(&lane->shown.ready, ready, memory_order_relaxed);
+    if (ready && !lane->everything_ready) {
         lane->everything_ready = true;
         LVT_LOG(lane->options.log, LVT_INFO, "ready: consuming",
                 LVT_INTEGER("queues", (int64_t)lane->options.routes->queue_count),
@@ -70,11 +72,26 @@ static void counters_due(struct lvt_timer *timer) {
     (void)lvt_timer_start(&lane->loop.timers, timer, now_ms(lane) + COUNTERS_EVERY_MS);
 }
 
+static void show(struct lvt_lane *lane) {
+    const struct lvt_stats *stats = lane->stats;
+    struct lvt_lane_shown *shown = &lane->shown;
+    for (size_t i = 0; i < LVT_OUTCOME_COUNT; i++)
+        atomic_store_explicit(&shown->outcomes[i], stats->outcomes[i], memory_order_relaxed);
+    atomic_store_explicit(&shown->events_without_id, stats->events_without_id,
+                          memory_order_relaxed);
+    atomic_store_explicit(&shown->in_flight, stats->in_flight, memory_order_relaxed);
+}
+
+const struct lvt_lane_shown *lvt_lane_shown(const struct lvt_lane *lane) {
+    return &lane->shown;
+}
+
 static bool pump(void *ctx) {
     struct lvt_lane *lane = ctx;
     if (lane->stage == LVT_LANE_CLOSING)
         return false;
     bool more = lvt_engine_pump(lane->engine);
+    show(lane);
     if (lane->stage == LVT_LANE_DRAINING)
         lvt_lane_drain_step(lane);
     return more;
@@ -216,6 +233,7 @@ enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err)
         !lvt_timer_start(&lane->loop.timers, &lane->watch, now_ms(lane) + WATCH_EVERY_MS))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for timers");
     lvt_loop_run(&lane->loop);
+    show(lane);
     if (lane->failure.code == LEVERET_OK)
         return LEVERET_OK;
     return leveret_fail(err, lane->failure.code, "%s", lane->failure.text);

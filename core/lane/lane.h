@@ -3,10 +3,13 @@
 #ifndef LEVERET_LANE_LANE_H
 #define LEVERET_LANE_LANE_H
 
+#include <stdatomic.h>
+
 #include "base/error.h"
 #include "base/log.h"
 #include "config/config.h"
 #include "engine/routes.h"
+#include "engine/stats.h"
 
 struct lvt_lane;
 
@@ -17,6 +20,13 @@ struct lvt_lane_options {
     const struct lvt_log *log;
 };
 
+/* What other threads may see of a lane, as of the last turn of its loop. */
+struct lvt_lane_shown {
+    _Atomic uint64_t outcomes[LVT_OUTCOME_COUNT];
+    _Atomic uint64_t events_without_id, in_flight;
+    atomic_bool ready; /* every service is there, and every queue is consumed */
+};
+
 /* Connects to nothing yet. LEVERET_CONFIG: something in the configuration cannot be used. */
 enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lvt_lane **ret_lane,
                                struct leveret_error *err) LVT_MUST_CHECK;
@@ -25,8 +35,12 @@ enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lv
  * service was reached and refuses what the configuration asks of it. */
 enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err) LVT_MUST_CHECK;
 
+/* From any thread. Belongs to the lane. */
+const struct lvt_lane_shown *lvt_lane_shown(const struct lvt_lane *lane);
+
 /* Ends lvt_lane_run gracefully: what is in flight is finished within shutdown_timeout_ms, the rest
- * goes back to its queues. From any thread, and from a signal handler. */
+ * goes back to its queues. From any thread, and from a signal handler; before the run, which then
+ * ends as soon as it has begun, and after it, too. */
 void lvt_lane_stop(struct lvt_lane *lane);
 
 /* Not while it runs. NULL is fine. */

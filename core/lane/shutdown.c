@@ -19,6 +19,7 @@ void lvt_lane_drain(struct lvt_lane *lane) {
     if (lane->stage != LVT_LANE_WORKING)
         return;
     lane->stage = LVT_LANE_DRAINING;
+    atomic_store_explicit(&lane->shown.ready, false, memory_order_relaxed);
     say(lane, "shutdown: consuming stops");
     lvt_broker_cancel(lane->broker);
     lvt_engine_drain(lane->engine);

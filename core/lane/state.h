@@ -22,6 +22,7 @@ struct lvt_lane {
     struct lvt_loop loop;
     struct lvt_engine *engine;
     struct lvt_stats *stats;
+    struct lvt_lane_shown shown;
     struct lvt_broker *broker;
     struct lvt_ledger *ledger;
     struct lvt_cache *cache;

@@ -17,7 +17,11 @@
 #include <signal.h>
 #include <sys/time.h>
 
+#include "base/utf8.h"
+#include "event/json.h"
+
 #define LINE_ROOM 70000
+static const char cut_mark[] = "\xE2\x80\xA6"; /* an ellipsis */
 #define TIME "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9][.][0-9]{3}Z"
 
 static char line[LINE_ROOM];

@@ -1,0 +1,172 @@
+/* leveret inside your own program: a worker that takes events off RabbitMQ's queues, makes each
+ * take effect once, and hands it to a handler. Handlers are Lua files, plugins, and functions of
+ * your program, side by side.
+ *
+ *     struct leveret_config *config;
+ *     struct leveret_worker *worker;
+ *     struct leveret_error err;
+ *     leveret_config_new(&config, &err);
+ *     leveret_config_set(config, "rabbitmq.url", "amqp://localhost/", &err);
+ *     leveret_config_set(config, "handlers", "handlers", &err);
+ *     leveret_worker_new(config, log_line, NULL, &worker, &err);
+ *     leveret_config_free(config);
+ *     leveret_worker_run(worker, &err);        // until leveret_worker_stop(worker)
+ *     leveret_worker_free(worker);
+ *
+ * examples/embed is a whole program.
+ *
+ * Errors. A function that can fail returns LEVERET_OK or a negative code, and fills *err, which may
+ * be NULL, with a text for people. What it was to give (ret_...) is left alone then. The library
+ * never prints, never exits, and reads no variable of the environment unless it is told to
+ * (leveret_config_environment; a configuration file that asks for env.NAME; and what the client
+ * libraries look at: libpq's PG* and libcurl's *_proxy).
+ *
+ * Threads. A configuration belongs to one thread at a time. The functions of a worker may be called
+ * from any thread, one at a time, except those that say more. Workers share nothing: a program may
+ * have several. The first worker is best made before the program has other threads, for libcurl and
+ * OpenSSL set themselves up then.
+ *
+ * Signals. The library installs no handler and changes no disposition. While it works it blocks
+ * SIGPIPE in the thread of leveret_worker_run, and consumes one that its connections raise there.
+ * Its own threads block every signal but those of faults (SIGSEGV and its like, SIGABRT, SIGTRAP).
+ *
+ * What the supervisor does. Under `leveret run` what is written here of handlers holds with weaker
+ * bounds than in a process of its own: the program that embeds a worker shares its process with the
+ * handlers. A plugin or function that crashes takes the whole program with it; one that blocks or
+ * never returns holds up its worker for ever, for nobody kills it; and an event that crashes the
+ * program is delivered again when the program is back, at no cost of an attempt, as often as it
+ * crashes. All other guarantees of the README hold: whatever dies, an event is recorded, or in the
+ * dead letters, or still in its queue.
+ *
+ * Versions. From 1.0 on a program keeps running with every later library of the same major version;
+ * before, with those of the same minor version: the name of the shared library tells (its soname is
+ * libleveret.so.0.1). Enums cross as int32_t, and may gain members: be prepared for others. */
+#ifndef LEVERET_H
+#define LEVERET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "leveret/error.h"
+#include "leveret/plugin.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The library's version: "0.1.0". Static storage. From any thread. */
+LEVERET_API const char *leveret_version(void);
+
+/* ---- configuration ---- */
+
+struct leveret_config;
+
+/* Every key at its default, except that `handlers` names no folder. leveret_config_free frees it.
+ */
+LEVERET_API enum leveret_code leveret_config_new(struct leveret_config **ret_config,
+                                                 struct leveret_error *err);
+/* NULL is fine. */
+LEVERET_API void leveret_config_free(struct leveret_config *config);
+
+/* Sets what the Lua file assigns, as `leveret run -c` does. LEVERET_CONFIG, with file and line,
+ * when it cannot be read or something in it is wrong; some of its keys may then be set. */
+LEVERET_API enum leveret_code leveret_config_read(struct leveret_config *config, const char *path,
+                                                  struct leveret_error *err);
+
+/* Sets one key, by the path and in the spelling of the variables of the environment:
+ * ("rabbitmq.prefetch", "500"), ("timeout_ms", "30s"), ("handlers", "a,b"). The keys are those of
+ * leveret.lua(5). LEVERET_CONFIG when there is no such key, or the value does not fit it. */
+LEVERET_API enum leveret_code leveret_config_set(struct leveret_config *config, const char *key,
+                                                 const char *text, struct leveret_error *err);
+
+/* Sets what RABBITMQ_URL, DATABASE_URL, REDIS_URL and LEVERET_* say. LEVERET_CONFIG as above. */
+LEVERET_API enum leveret_code leveret_config_environment(struct leveret_config *config,
+                                                         struct leveret_error *err);
+
+/* ---- log ---- */
+
+/* A record of the log. It and all that it holds are valid until the sink returns. */
+struct leveret_record;
+
+/* Called from every thread of the worker, also from several at once: it must not block for long,
+ * and must not call the worker. Records below log.level do not come here. */
+typedef void leveret_log_sink(void *ctx, const struct leveret_record *record);
+
+/* enum leveret_log_level */
+LEVERET_API int32_t leveret_record_level(const struct leveret_record *record);
+/* What happened, without the fields. */
+LEVERET_API const char *leveret_record_text(const struct leveret_record *record);
+/* The whole record as one line, in the format that log.format names, without a line break. */
+LEVERET_API const char *leveret_record_line(const struct leveret_record *record);
+
+LEVERET_API size_t leveret_record_field_count(const struct leveret_record *record);
+/* Fills in *ret_field; a list or table of a handler's is a TEXT, which is JSON. False when there is
+ * no field of this index. */
+LEVERET_API bool leveret_record_field(const struct leveret_record *record, size_t index,
+                                      struct leveret_field *ret_field);
+
+/* ---- worker ---- */
+
+struct leveret_worker;
+
+/* Checks the configuration, which is copied, and loads the handlers of the folders that it names.
+ * Connects to nothing. The sink may be NULL: then nothing is logged. LEVERET_CONFIG when a key or a
+ * handler's file is wrong. leveret_worker_free frees the worker. */
+LEVERET_API enum leveret_code leveret_worker_new(const struct leveret_config *config,
+                                                 leveret_log_sink *sink, void *sink_ctx,
+                                                 struct leveret_worker **ret_worker,
+                                                 struct leveret_error *err);
+
+/* Runs in the calling thread until leveret_worker_stop: connects, waits out outages, handles
+ * events. A worker runs once. LEVERET_CONFIG when an address cannot be read or listened on, when
+ * there is no handler, or when a service was reached and refuses what the configuration asks of it;
+ * LEVERET_STATE when the worker runs or has run. */
+LEVERET_API enum leveret_code leveret_worker_run(struct leveret_worker *worker,
+                                                 struct leveret_error *err);
+
+/* The same in a thread of the worker's own. What cannot be read in the configuration is an error at
+ * once; what shows later is leveret_worker_join's. */
+LEVERET_API enum leveret_code leveret_worker_start(struct leveret_worker *worker,
+                                                   struct leveret_error *err);
+/* Waits for the end of a worker that was started, and returns how it ended, as leveret_worker_run
+ * does. LEVERET_STATE when it was not started, or has been joined. */
+LEVERET_API enum leveret_code leveret_worker_join(struct leveret_worker *worker,
+                                                  struct leveret_error *err);
+
+/* Ends the run: takes no more events, finishes those in hand within shutdown_timeout_ms, gives the
+ * rest back to their queues. Does not wait for it. At any time before leveret_worker_free, from any
+ * thread, also while other functions of the worker are called, and from a signal handler; a run
+ * that has not begun then ends as soon as it does. */
+LEVERET_API void leveret_worker_stop(struct leveret_worker *worker);
+
+/* Whether it runs, reaches every service, and consumes from every queue. From any thread, at any
+ * time. */
+LEVERET_API bool leveret_worker_ready(const struct leveret_worker *worker);
+/* Whether its run is over; its thread, if it has one, wants to be joined. From any thread, at any
+ * time. */
+LEVERET_API bool leveret_worker_ended(const struct leveret_worker *worker);
+
+enum leveret_counter {
+    LEVERET_COUNT_PROCESSED,
+    LEVERET_COUNT_FAILED,     /* to the dead letters */
+    LEVERET_COUNT_RETRIED,    /* attempts that failed, of events that come back */
+    LEVERET_COUNT_DUPLICATE,  /* handled before, and skipped */
+    LEVERET_COUNT_DROPPED,    /* by their handler */
+    LEVERET_COUNT_WITHOUT_ID, /* run without deduplication */
+    LEVERET_COUNT_IN_FLIGHT,  /* now with a handler; goes down, too */
+};
+
+/* Since the worker's start; it is up to date with each turn of the worker's loop. 0 for a counter
+ * that this version does not know. From any thread, at any time. */
+LEVERET_API uint64_t leveret_worker_count(const struct leveret_worker *worker, int32_t counter);
+
+/* Stops the worker first, and waits for its thread, when it was started and not joined. Not while
+ * leveret_worker_run is under way, nor while another thread may call the worker. NULL is fine. */
+LEVERET_API void leveret_worker_free(struct leveret_worker *worker);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
