@@ -119,7 +119,7 @@ stage 'build with TSan' lvt_build "$BUILD/tsan" all \
 # Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.
 if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
 # The others have no thread of their own, and under TSan strerror() loses the texts that they check.
-stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer|native'
+stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer|native|worker'
 stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 
