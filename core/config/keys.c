@@ -391,8 +391,7 @@ enum leveret_code lvt_keys_set_text(const struct lvt_key *keys, size_t key_count
 
 /* Gives `field` a copy of its own of what it shares with another struct. */
 static bool own(const struct lvt_key *key, void *field) {
-    if (key->type == LVT_KEY_TEXT || key->type == LVT_KEY_SECRET_URL ||
-        key->type == LVT_KEY_JSON) {
+    if (key->type == LVT_KEY_TEXT || key->type == LVT_KEY_SECRET_URL || key->type == LVT_KEY_JSON) {
         char **text = field;
         char *copy = *text ? strdup(*text) : NULL;
         bool done = copy || !*text;

@@ -7,6 +7,7 @@
 #include "broker/thread.h"
 #include "lane/embedded.h"
 #include "runtime/folder.h"
+#include "runtime/native/native_handler.h"
 #include "worker/log.h"
 
 const char *leveret_version(void) {
@@ -71,6 +72,32 @@ void leveret_worker_free(struct leveret_worker *worker) {
     lvt_routes_free(&worker->routes);
     lvt_config_free(&worker->config);
     free(worker);
+}
+
+enum leveret_code leveret_worker_add(struct leveret_worker *worker,
+                                     const struct leveret_plugin *plugin,
+                                     struct leveret_error *err) {
+    struct lvt_handler *handler;
+    struct leveret_error why;
+    if (atomic_load(&worker->stage) != LVT_WORKER_IDLE)
+        return leveret_fail(err, LEVERET_STATE,
+                            "the worker runs, or has run: add its handlers before");
+    enum leveret_code code =
+        lvt_native_handler_make(plugin, &worker->config, &worker->log, &handler, err);
+    if (code != LEVERET_OK)
+        return code;
+    code = lvt_handler_options_check(&handler->options, &worker->config, &why);
+    if (code == LEVERET_OK)
+        code = lvt_routes_add(&worker->routes, handler, &why);
+    if (code != LEVERET_OK) {
+        lvt_handler_free(handler);
+        return leveret_fail(err, code, "%s: %s", plugin->name, why.text);
+    }
+    return LEVERET_OK;
+}
+
+const struct leveret_host *leveret_host(void) {
+    return &lvt_native_host;
 }
 
 /* ---- running ---- */

@@ -118,6 +118,18 @@ LEVERET_API enum leveret_code leveret_worker_new(const struct leveret_config *co
                                                  struct leveret_worker **ret_worker,
                                                  struct leveret_error *err);
 
+/* Adds a handler that is part of the program: it is what a plugin is (see plugin.h), compiled in
+ * instead of loaded. The descriptor's name is the handler's, its open is called here, and its close
+ * when the worker is freed; the descriptor outlives the worker. Before the run. LEVERET_CONFIG when
+ * the descriptor or its options are wrong, its open refuses, or another handler of its queue has
+ * one of its events. */
+LEVERET_API enum leveret_code leveret_worker_add(struct leveret_worker *worker,
+                                                 const struct leveret_plugin *plugin,
+                                                 struct leveret_error *err);
+
+/* The functions that such a handler calls. Static storage. From any thread. */
+LEVERET_API const struct leveret_host *leveret_host(void);
+
 /* Runs in the calling thread until leveret_worker_stop: connects, waits out outages, handles
  * events. A worker runs once. LEVERET_CONFIG when an address cannot be read or listened on, when
  * there is no handler, or when a service was reached and refuses what the configuration asks of it;

@@ -34,6 +34,11 @@ static void destroy(void *self) {
 
 static const struct lvt_runtime runtime = {lvt_native_start, lvt_native_abort, destroy};
 
+/* For an error's text. */
+static const char *place_of(const struct lvt_handler *handler) {
+    return handler->path ? handler->path : handler->name;
+}
+
 /* ---- options ---- */
 
 static enum leveret_code set_events(const struct leveret_plugin *plugin,
@@ -57,7 +62,7 @@ static enum leveret_code set_options(struct lvt_handler *handler,
     if (code == LEVERET_OK && plugin->options)
         code = lvt_native_options_read(lvt_bytes_of(plugin->options), options, &why);
     if (code != LEVERET_OK)
-        return leveret_fail(err, code, "%s: in its descriptor's options: %s", handler->path,
+        return leveret_fail(err, code, "%s: in its descriptor's options: %s", place_of(handler),
                             why.text);
     if (overrides.len > 0)
         code = lvt_native_options_read(overrides, options, &why);
@@ -113,7 +118,7 @@ static enum leveret_code configure_and_open(struct lvt_handler *handler,
     if (code == LEVERET_OK)
         code = describe(handler, err);
     if (code == LEVERET_OK && (code = open_plugin(native, &json, &why)) != LEVERET_OK)
-        code = leveret_fail(err, code, "%s: %s", handler->path, why.text);
+        code = leveret_fail(err, code, "%s: %s", place_of(handler), why.text);
     lvt_buffer_free(&json);
     return code;
 }
@@ -145,11 +150,13 @@ static char *name_of(const char *path) {
     return strndup(base, len);
 }
 
-/* NULL when out of memory. */
-static struct lvt_handler *new_handler(const char *path, const struct lvt_log *log) {
+/* Its name and path are its own, the path may be NULL. NULL when out of memory. */
+static struct lvt_handler *new_handler(char *name, char *path, const struct lvt_log *log) {
     struct lvt_handler *handler = calloc(1, sizeof *handler);
     struct lvt_native *native = calloc(1, sizeof *native);
-    if (!handler || !native) {
+    if (!name || !handler || !native) {
+        free(name);
+        free(path);
         free(handler);
         free(native);
         return NULL;
@@ -161,31 +168,61 @@ static struct lvt_handler *new_handler(const char *path, const struct lvt_log *l
     pthread_cond_init(&native->work, NULL);
     handler->runtime = &runtime;
     handler->runtime_self = native;
-    handler->name = name_of(path);
-    handler->path = strdup(path);
-    if (!handler->name || !handler->path) {
-        lvt_handler_free(handler);
-        return NULL;
-    }
+    handler->name = name;
+    handler->path = path;
     return handler;
+}
+
+/* Once its descriptor is known. Frees the handler when it fails. */
+static enum leveret_code finish_handler(struct lvt_handler *handler,
+                                        const struct lvt_config *config,
+                                        struct lvt_handler **ret_handler,
+                                        struct leveret_error *err) {
+    enum leveret_code code = lvt_handler_options_init(&handler->options, config, err);
+    if (code == LEVERET_OK)
+        code = configure_and_open(handler, config, err);
+    if (code == LEVERET_OK)
+        *ret_handler = handler;
+    else
+        lvt_handler_free(handler);
+    return code;
 }
 
 enum leveret_code lvt_native_handler_load(const char *path, const struct lvt_config *config,
                                           const struct lvt_log *log,
                                           struct lvt_handler **ret_handler,
                                           struct leveret_error *err) {
-    struct lvt_handler *handler = new_handler(path, log);
+    char *path_copy = strdup(path);
+    struct lvt_handler *handler = path_copy ? new_handler(name_of(path), path_copy, log) : NULL;
     if (!handler)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the handler %s", path);
     enum leveret_code code = load_library(handler, err);
     if (code == LEVERET_OK)
-        code = lvt_handler_options_init(&handler->options, config, err);
-    if (code == LEVERET_OK)
-        code = configure_and_open(handler, config, err);
-    if (code != LEVERET_OK) {
-        lvt_handler_free(handler);
-        return code;
-    }
-    *ret_handler = handler;
-    return LEVERET_OK;
+        return finish_handler(handler, config, ret_handler, err);
+    lvt_handler_free(handler);
+    return code;
+}
+
+/* There is no file whose content could tell: the program's author does. */
+static void take_version(struct lvt_handler *handler, const struct leveret_plugin *plugin) {
+    snprintf(handler->version, sizeof handler->version, "%s", plugin->version);
+}
+
+enum leveret_code lvt_native_handler_make(const struct leveret_plugin *plugin,
+                                          const struct lvt_config *config,
+                                          const struct lvt_log *log,
+                                          struct lvt_handler **ret_handler,
+                                          struct leveret_error *err) {
+    struct leveret_error why;
+    enum leveret_code code = lvt_native_descriptor_check(plugin, &why);
+    if (code != LEVERET_OK)
+        return leveret_fail(err, code, "the handler that was added: %s", why.text);
+    struct lvt_handler *handler = new_handler(strdup(plugin->name), NULL, log);
+    if (!handler)
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the handler %s",
+                            plugin->name);
+    struct lvt_native *native = handler->runtime_self;
+    native->plugin = plugin;
+    take_version(handler, plugin);
+    return finish_handler(handler, config, ret_handler, err);
 }

@@ -205,6 +205,12 @@ static enum leveret_code check_members(const struct leveret_plugin *plugin,
     return LEVERET_OK;
 }
 
+enum leveret_code lvt_native_descriptor_check(const struct leveret_plugin *plugin,
+                                              struct leveret_error *err) {
+    enum leveret_code code = check_version(plugin, err);
+    return code == LEVERET_OK ? check_members(plugin, err) : code;
+}
+
 static enum leveret_code ask_descriptor(void *library, const struct leveret_plugin **ret_plugin,
                                         struct leveret_error *err) {
     void *symbol = dlsym(library, ENTRY);
@@ -220,9 +226,7 @@ static enum leveret_code ask_descriptor(void *library, const struct leveret_plug
                             "will not run with leveret " LEVERET_VERSION
                             ", whose plugin interface is %d.%d: its " ENTRY " returned NULL",
                             LEVERET_PLUGIN_MAJOR, LEVERET_PLUGIN_MINOR);
-    enum leveret_code code = check_version(plugin, err);
-    if (code == LEVERET_OK)
-        code = check_members(plugin, err);
+    enum leveret_code code = lvt_native_descriptor_check(plugin, err);
     if (code == LEVERET_OK)
         *ret_plugin = plugin;
     return code;

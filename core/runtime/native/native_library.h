@@ -32,6 +32,10 @@ enum leveret_code lvt_native_library_open(const struct lvt_native_copy *copy, vo
                                           const struct leveret_plugin **ret_plugin,
                                           struct leveret_error *err) LVT_MUST_CHECK;
 
+/* Whether a descriptor is whole, and one for this host. */
+enum leveret_code lvt_native_descriptor_check(const struct leveret_plugin *plugin,
+                                              struct leveret_error *err) LVT_MUST_CHECK;
+
 /* native_probe.c: the same in a child process, which ends with it. One that dies there is refused
  * from then on, by its content. */
 enum leveret_code lvt_native_probe(const struct lvt_native_copy *copy,

@@ -12,7 +12,7 @@
 
 #include "engine/engine.h"
 #include "engine/run.h"
-#include "leveret/plugin.h"
+#include "runtime/native/native_handler.h"
 
 /* Threads of a blocking plugin. */
 #define LVT_NATIVE_THREADS_MAX 64
@@ -97,9 +97,7 @@ struct lvt_native {
     bool orphaned; /* destroyed while a thread was stuck: the last one to return closes it */
 };
 
-/* native_host.c: what a plugin gets. */
-extern const struct leveret_host lvt_native_host;
-
+/* native_host.c */
 /* A line with the plugin's name and version; `slot`, where it is not NULL, adds its event's. From
  * any thread. */
 void lvt_native_log(struct lvt_native *native, const struct lvt_native_slot *slot,
