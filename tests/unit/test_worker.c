@@ -199,6 +199,85 @@ static void an_address_that_is_wrong_shows_at_the_start(void **state) {
     leveret_config_free(config);
 }
 
+/* ---- handlers of the program ---- */
+
+static int opened, closed;
+
+static int32_t open_handler(struct leveret_handler *handler, struct leveret_text config,
+                            void **ret_self, char *error, size_t error_size) {
+    (void)handler, (void)config;
+    *ret_self = &opened;
+    if (error_size > 0 && opened < 0)
+        snprintf(error, error_size, "the disk is missing");
+    return opened < 0 ? -1 : (opened++, 0);
+}
+
+static int32_t handle(void *self, struct leveret_event event) {
+    (void)self, (void)event;
+    return LEVERET_DONE;
+}
+
+static void close_handler(void *self) {
+    assert_ptr_equal(self, &opened);
+    closed++;
+}
+
+static const char *const paid[] = {"invoice.paid", NULL}, *const created[] = {"ticket.created",
+                                                                              NULL};
+
+static struct leveret_plugin descriptor(const char *name, const char *const *events,
+                                        const char *options) {
+    return (struct leveret_plugin){LEVERET_PLUGIN_HEAD, name,   "1.0",        events, options, 0,
+                                   open_handler,        handle, close_handler};
+}
+
+static void expect_not_added(const struct leveret_plugin *plugin, const char *expected) {
+    struct leveret_worker *worker = new_worker(NULL);
+    struct leveret_error err;
+    assert_int_equal(leveret_worker_add(worker, plugin, &err), LEVERET_CONFIG);
+    if (!strstr(err.text, expected))
+        fail_msg("\"%s\" lacks \"%s\"", err.text, expected);
+    leveret_worker_free(worker);
+}
+
+static void a_handler_that_is_wrong_is_not_added(void **state) {
+    (void)state;
+    struct leveret_plugin plugin = descriptor("billing", paid, NULL);
+    opened = closed = 0;
+    plugin.handle = NULL;
+    expect_not_added(&plugin, "handle");
+    plugin = descriptor("billing", paid, NULL);
+    plugin.major = 99;
+    expect_not_added(&plugin, "99.0");
+    plugin = descriptor("billing", paid, "{\"concurency\": 1}");
+    expect_not_added(&plugin, "concurency");
+    plugin = descriptor("billing", paid, "{\"timeout_ms\": \"1h\"}");
+    expect_not_added(&plugin, "rabbitmq.consumer_timeout");
+    plugin = descriptor("billing", created, "{\"queue\": \"ticket.created.queue\"}");
+    expect_not_added(&plugin, "billing");
+    assert_int_equal(opened, closed);
+    opened = -1;
+    plugin = descriptor("billing", paid, NULL);
+    expect_not_added(&plugin, "the disk is missing");
+}
+
+static void a_handler_lives_as_long_as_its_worker(void **state) {
+    (void)state;
+    const struct leveret_plugin plugin = descriptor("billing", paid, "{\"concurrency\": 4}");
+    struct leveret_worker *worker = new_worker(NULL);
+    struct leveret_error err;
+    opened = closed = 0;
+    assert_int_equal(leveret_worker_add(worker, &plugin, &err), LEVERET_OK);
+    leveret_worker_stop(worker);
+    assert_int_equal(leveret_worker_run(worker, &err), LEVERET_OK);
+    assert_int_equal(opened, 1);
+    assert_int_equal(closed, 0);
+    assert_int_equal(leveret_worker_add(worker, &plugin, &err), LEVERET_STATE);
+    leveret_worker_free(worker);
+    assert_int_equal(closed, 1);
+    assert_int_equal(leveret_host()->major, LEVERET_PLUGIN_MAJOR);
+}
+
 /* ---- running and stopping ---- */
 
 static void it_waits_for_its_services_and_stops_when_told(void **state) {
@@ -335,6 +414,8 @@ int main(void) {
         cmocka_unit_test(a_worker_that_cannot_be_is_refused),
         cmocka_unit_test(a_worker_without_handlers_does_not_run),
         cmocka_unit_test(an_address_that_is_wrong_shows_at_the_start),
+        cmocka_unit_test(a_handler_that_is_wrong_is_not_added),
+        cmocka_unit_test(a_handler_lives_as_long_as_its_worker),
         cmocka_unit_test(it_waits_for_its_services_and_stops_when_told),
         cmocka_unit_test(a_worker_that_was_stopped_before_ends_at_once),
         cmocka_unit_test(a_worker_that_is_freed_is_stopped_first),
