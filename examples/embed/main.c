@@ -1,6 +1,6 @@
 /* A program with a worker inside: it handles ticket.created itself, and leaves other events to the
- * Lua files in handlers/. The servers come from RABBITMQ_URL, DATABASE_URL and REDIS_URL, other keys
- * from LEVERET_*. Ctrl-C ends it. */
+ * Lua files in handlers/. The servers come from RABBITMQ_URL, DATABASE_URL and REDIS_URL, other
+ * keys from LEVERET_*. Ctrl-C ends it. */
 #include <leveret/leveret.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,10 +26,11 @@ static int32_t open_handler(struct leveret_handler *handler, struct leveret_text
 
 static int32_t handle(void *self, struct leveret_event event) {
     const struct leveret_host *host = leveret_host();
-    const struct leveret_event_info *info = host->info(event);
-    struct leveret_field field = leveret_field_text("ticket", info->id);
+    char ticket[64] = "";
     (void)self;
-    host->json_at(info->payload, "/id", &field.text);
+    if (host->json_string(host->info(event)->payload, "/id", ticket, sizeof ticket) < 0)
+        return host->finish(event, LEVERET_REJECT, "a ticket without an id", 0);
+    const struct leveret_field field = leveret_field_text("ticket", leveret_text_of(ticket));
     host->event_log(event, LEVERET_LOG_INFO, "created, says C", &field, 1);
     return LEVERET_DONE;
 }
@@ -40,8 +41,8 @@ static void close_handler(void *self) {
 
 static const char *const events[] = {"ticket.created", NULL};
 static const struct leveret_plugin created = {
-    LEVERET_PLUGIN_HEAD, "ticket.created", "1.0", events, NULL, 0, open_handler, handle,
-    close_handler,
+    LEVERET_PLUGIN_HEAD, "ticket.created", "1.0",         events, NULL, 0,
+    open_handler,        handle,           close_handler,
 };
 
 int main(void) {

@@ -8,7 +8,7 @@ from signal import SIGINT
 import pytest
 
 from harness.waiting import wait
-from harness.worker import ROOT, Log
+from harness.worker import ROOT, Log, environment
 
 EXAMPLE = ROOT / "examples/embed"
 STATIC = """\
@@ -170,10 +170,12 @@ def test_a_program_with_a_worker_inside(installed, site, tmp_path, request, way)
     output = tmp_path / "output"
     with open(output, "wb") as file:
         process = subprocess.Popen([program], cwd=EXAMPLE, stdout=file, stderr=file,
-                                   stdin=subprocess.DEVNULL, env={**os.environ, **env})
+                                   stdin=subprocess.DEVNULL, env=environment(tmp_path, env))
     log = Log(output)
     try:
-        wait("its consumers", lambda: all(map(site.broker.consumers, site.queues)))
+        wait("its consumers", lambda: process.poll() is not None or
+             all(map(site.broker.consumers, site.queues)))
+        assert process.poll() is None, log.text()
         ids = {site.publish("ticket.created", {"id": "t-1"}),
                site.publish("ticket.updated", {"id": "t-2"})}
         wait("rows in the ledger", lambda: {row[2] for row in site.ledger()} == ids)
