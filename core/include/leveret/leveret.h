@@ -30,13 +30,12 @@
  * SIGPIPE in the thread of leveret_worker_run, and consumes one that its connections raise there.
  * Its own threads block every signal but those of faults (SIGSEGV and its like, SIGABRT, SIGTRAP).
  *
- * What the supervisor does. Under `leveret run` what is written here of handlers holds with weaker
- * bounds than in a process of its own: the program that embeds a worker shares its process with the
- * handlers. A plugin or function that crashes takes the whole program with it; one that blocks or
- * never returns holds up its worker for ever, for nobody kills it; and an event that crashes the
- * program is delivered again when the program is back, at no cost of an attempt, as often as it
- * crashes. All other guarantees of the README hold: whatever dies, an event is recorded, or in the
- * dead letters, or still in its queue.
+ * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may die
+ * alone; a program that embeds a worker is one process with them. So a plugin or function that
+ * crashes takes the whole program with it; one that never returns holds up its worker for ever, for
+ * nobody kills it; and an event that crashes the program is delivered again when the program is
+ * back, at no cost of an attempt, as often as it crashes. All other guarantees of the README hold:
+ * whatever dies, an event is recorded, or in the dead letters, or still in its queue.
  *
  * Versions. From 1.0 on a program keeps running with every later library of the same major version;
  * before, with those of the same minor version: the name of the shared library tells (its soname is
