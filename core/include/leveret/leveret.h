@@ -30,8 +30,8 @@
  * SIGPIPE in the thread of leveret_worker_run, and consumes one that its connections raise there.
  * Its own threads block every signal but those of faults (SIGSEGV and its like, SIGABRT, SIGTRAP).
  *
- * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may die
- * alone; a program that embeds a worker is one process with them. So a plugin or function that
+ * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may
+ * die alone; a program that embeds a worker is one process with them. So a plugin or function that
  * crashes takes the whole program with it; one that never returns holds up its worker for ever, for
  * nobody kills it; and an event that crashes the program is delivered again when the program is
  * back, at no cost of an attempt, as often as it crashes. All other guarantees of the README hold:
