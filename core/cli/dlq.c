@@ -77,7 +77,7 @@ static void add_queue(struct lvt_dlq *dlq, const char *name) {
 }
 
 static enum leveret_code find_queues(struct lvt_dlq *dlq, struct leveret_error *err) {
-    const struct lvt_routes *routes = &dlq->program.routes;
+    const struct lvt_routes *routes = &dlq->program.worker->routes;
     dlq->queues = calloc(routes->queue_count + 2, sizeof *dlq->queues);
     if (!dlq->queues)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
@@ -108,7 +108,7 @@ static enum leveret_code run(struct lvt_dlq *dlq, struct leveret_error *err) {
     struct job job = {.dlq = dlq, .err = err};
     enum leveret_code code = lvt_program_configure(&dlq->program, dlq->options.config, err);
     if (code == LEVERET_OK)
-        code = lvt_program_load_handlers(&dlq->program, err);
+        code = lvt_program_make_worker(&dlq->program, err);
     if (code == LEVERET_OK)
         code = find_queues(dlq, err);
     if (code != LEVERET_OK)
