@@ -26,9 +26,12 @@
  * have several. The first worker is best made before the program has other threads, for libcurl and
  * OpenSSL set themselves up then.
  *
- * Signals. The library installs no handler and changes no disposition. While it works it blocks
- * SIGPIPE in the thread of leveret_worker_run, and consumes one that its connections raise there.
- * Its own threads block every signal but those of faults (SIGSEGV and its like, SIGABRT, SIGTRAP).
+ * Signals. The library installs one handler, for SIGURG, when the first Lua handler runs: timers of
+ * processor time send it to the thread that runs Lua, where it is not blocked from then on. Any
+ * other SIGURG goes to the handler that was there before; install yours before, or leave this one.
+ * While it works it blocks SIGPIPE in the thread of leveret_worker_run, and consumes one that its
+ * connections raise there. Its own threads block every other signal but those of faults (SIGSEGV
+ * and its like, SIGABRT, SIGTRAP).
  *
  * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may
  * die alone; a program that embeds a worker is one process with them. So a plugin or function that
