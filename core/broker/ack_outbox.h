@@ -1,4 +1,5 @@
-/* Acks on their way from the loop to the thread that owns the channel. */
+/* Acks, and deliveries to give back, on their way from the loop to the thread that owns the
+ * channel. */
 #ifndef LEVERET_BROKER_ACK_OUTBOX_H
 #define LEVERET_BROKER_ACK_OUTBOX_H
 
@@ -9,6 +10,7 @@
 
 struct lvt_ack {
     uint64_t epoch, tag;
+    bool requeue; /* instead of being acked */
 };
 
 /* Never holds more than what is out, on the channel and on the one before it. */

@@ -115,6 +115,15 @@ void lvt_ack_window_finish(struct lvt_ack_window *window, uint64_t tag, uint64_t
     }
 }
 
+bool lvt_ack_window_drop(struct lvt_ack_window *window, uint64_t tag) {
+    struct lvt_ack_entry *entry = find(window, tag);
+    if (!entry || entry->state != OUT) {
+        return false;
+    }
+    entry->state = ACKED;
+    return true;
+}
+
 static void mark_acked(struct lvt_ack_window *window, struct lvt_ack_entry *entry) {
     if (entry->state == FINISHED) {
         window->queues[entry->queue].waiting--;

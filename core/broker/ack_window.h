@@ -46,6 +46,8 @@ void lvt_ack_window_free(struct lvt_ack_window *window);
 bool lvt_ack_window_add(struct lvt_ack_window *window, uint64_t tag, size_t queue) LVT_MUST_CHECK;
 /* Forgets nothing and sends nothing; a tag that is not out, or finished already, is ignored. */
 void lvt_ack_window_finish(struct lvt_ack_window *window, uint64_t tag, uint64_t now_ms);
+/* Forgets a tag that is not finished: it has been given back. False when it is not out. */
+bool lvt_ack_window_drop(struct lvt_ack_window *window, uint64_t tag);
 /* Sends what is due; with `all`, everything that is finished. */
 int lvt_ack_window_flush(struct lvt_ack_window *window, uint64_t now_ms, bool all,
                          lvt_ack_send *send, void *ctx);

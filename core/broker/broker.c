@@ -169,6 +169,10 @@ static void port_ack(void *self, const struct lvt_delivery *delivery) {
     lvt_consumer_ack(self, delivery);
 }
 
+static void port_requeue(void *self, const struct lvt_delivery *delivery) {
+    lvt_consumer_requeue(self, delivery);
+}
+
 static void port_publish(void *self, struct lvt_publish *publish) {
     lvt_publisher_publish(self, publish);
 }
@@ -185,6 +189,7 @@ static bool port_live(void *self, const struct lvt_delivery *delivery) {
 struct lvt_broker_port lvt_broker_port(struct lvt_broker *broker) {
     return (struct lvt_broker_port){.self = broker,
                                     .ack = port_ack,
+                                    .requeue = port_requeue,
                                     .publish = port_publish,
                                     .flush = port_flush,
                                     .live = port_live};

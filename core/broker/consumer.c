@@ -92,11 +92,21 @@ bool lvt_consumer_live(struct lvt_broker *broker, const struct lvt_delivery *del
     return delivery->epoch == atomic_load(&broker->consumer->epoch);
 }
 
-void lvt_consumer_ack(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
+static void settle_later(struct lvt_broker *broker, const struct lvt_delivery *delivery,
+                         bool requeue) {
     if (lvt_consumer_live(broker, delivery)) {
-        lvt_ack_outbox_add(&broker->consumer->acks,
-                           (struct lvt_ack){.epoch = delivery->epoch, .tag = delivery->tag});
+        lvt_ack_outbox_add(
+            &broker->consumer->acks,
+            (struct lvt_ack){.epoch = delivery->epoch, .tag = delivery->tag, .requeue = requeue});
     }
+}
+
+void lvt_consumer_ack(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
+    settle_later(broker, delivery, false);
+}
+
+void lvt_consumer_requeue(struct lvt_broker *broker, const struct lvt_delivery *delivery) {
+    settle_later(broker, delivery, true);
 }
 
 void lvt_consumer_flush(struct lvt_broker *broker) {
@@ -122,12 +132,22 @@ static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *
     const struct lvt_ack_list *taken;
     bool lost = !lvt_ack_outbox_take(&consumer->acks, &taken);
     uint64_t now_ms = lvt_now_ms();
-    for (size_t i = 0; i < taken->count; i++) {
-        if (taken->items[i].epoch == consumer->last_epoch) {
-            lvt_ack_window_finish(&consumer->window, taken->items[i].tag, now_ms);
+    int status = 0;
+    for (size_t i = 0; i < taken->count && status >= 0; i++) {
+        const struct lvt_ack *item = &taken->items[i];
+        if (item->epoch != consumer->last_epoch) {
+            continue;
+        }
+        if (!item->requeue) {
+            lvt_ack_window_finish(&consumer->window, item->tag, now_ms);
+        } else if (lvt_ack_window_drop(&consumer->window, item->tag)) {
+            status = amqp_basic_nack(link->connection.amqp, LVT_CHANNEL, item->tag, false, true);
         }
     }
-    int status = lvt_ack_window_flush(&consumer->window, now_ms, all, send_ack, &link->connection);
+    if (status < 0) {
+        return lvt_connection_lost(status, err);
+    }
+    status = lvt_ack_window_flush(&consumer->window, now_ms, all, send_ack, &link->connection);
     if (status < 0) {
         return lvt_connection_lost(status, err);
     }

@@ -13,6 +13,7 @@ extern const struct lvt_link_work lvt_consumer_work;
 /* The loop's thread's. */
 bool lvt_consumer_live(struct lvt_broker *broker, const struct lvt_delivery *delivery);
 void lvt_consumer_ack(struct lvt_broker *broker, const struct lvt_delivery *delivery);
+void lvt_consumer_requeue(struct lvt_broker *broker, const struct lvt_delivery *delivery);
 void lvt_consumer_flush(struct lvt_broker *broker);
 void lvt_consumer_cancel(struct lvt_broker *broker);
 

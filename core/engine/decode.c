@@ -1,5 +1,6 @@
 /* First step: a delivery becomes an event that knows its type, its id, its attempt and its handler.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/utf8.h"
@@ -92,8 +93,15 @@ static enum leveret_code check_id(struct lvt_bytes id, struct leveret_error *err
     return LEVERET_OK;
 }
 
+void lvt_no_handler_text(const struct lvt_queue *queue, struct lvt_bytes type, char *text,
+                         size_t size) {
+    snprintf(text, size, "no handler of queue %s takes the event type %.*s", queue->name,
+             (int)type.len, type.data);
+}
+
 static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event *event,
                                     struct leveret_error *err) {
+    char text[400];
     struct lvt_delivery *delivery = event->delivery;
     struct lvt_envelope envelope;
     if (delivery->body.len > engine->options.max_body_bytes)
@@ -109,10 +117,10 @@ static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event 
     event->time = envelope.time;
     event->payload = envelope.payload;
     event->handler = lvt_routes_match(delivery->queue, envelope.type);
-    if (!event->handler)
-        return leveret_fail(err, LEVERET_MALFORMED,
-                            "no handler of queue %s takes the event type %.*s",
-                            delivery->queue->name, (int)envelope.type.len, envelope.type.data);
+    if (!event->handler) {
+        lvt_no_handler_text(delivery->queue, envelope.type, text, sizeof text);
+        return leveret_fail(err, LEVERET_MALFORMED, "%s", text);
+    }
     if (!find_id(event, &envelope))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
     return check_id(event->id, err);
@@ -135,6 +143,8 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
     if (engine->all)
         engine->all->all_prev = event;
     engine->all = event;
+    if (event->handler)
+        event->handler->holders++;
     if (code != LEVERET_OK) {
         const struct lvt_verdict verdict = {.kind = LVT_VERDICT_REJECT,
                                             .reason = lvt_bytes_of(err.text)};

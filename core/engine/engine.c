@@ -93,9 +93,12 @@ static void decode_step(struct lvt_engine *engine) {
     while (delivery) {
         struct lvt_delivery *next = delivery->next;
         delivery->next = NULL;
-        struct lvt_event *event = engine->draining ? NULL : lvt_decode(engine, delivery);
+        bool wanted = !engine->draining && delivery->queue->handler_count > 0;
+        struct lvt_event *event = wanted ? lvt_decode(engine, delivery) : NULL;
         if (!event) {
-            /* Unacked, so the broker keeps it and delivers it again. */
+            /* Of a worker that ends it goes back with the connection. */
+            if (!engine->draining)
+                engine->broker.requeue(engine->broker.self, delivery);
             lvt_delivery_free(delivery);
         } else if (event->stage == LVT_STAGE_SETTLING) {
             lvt_event_append(&engine->to_settle, event);
@@ -112,6 +115,7 @@ bool lvt_engine_pump(struct lvt_engine *engine) {
     lvt_claim_step(engine);
     bool more = lvt_run_step(engine);
     lvt_settle_step(engine);
+    lvt_handlers_sweep(engine);
     engine->broker.flush(engine->broker.self);
     return more;
 }
@@ -184,6 +188,7 @@ void lvt_engine_free(struct lvt_engine *engine) {
         lvt_delivery_free(engine->arrived);
         engine->arrived = next;
     }
+    lvt_handlers_sweep(engine);
     lvt_effects_free(engine);
     lvt_invalidations_free(&engine->invalidating);
     pthread_mutex_destroy(&engine->post_lock);

@@ -44,6 +44,14 @@ void lvt_engine_attach(struct lvt_engine *engine, struct lvt_broker_port broker,
                        struct lvt_ledger_port ledger, struct lvt_cache_port cache,
                        struct lvt_http_port http);
 
+/* Makes the changes in the routes, all or none, and takes the new handlers over. Events that have
+ * begun end with the old handlers, which are freed then; those that wait go to the new ones, or,
+ * when their queue has no handler any more, back to it. The broker is to be told of the queues
+ * afterwards. Not from within a handler. Errors as lvt_routes_change. */
+enum leveret_code lvt_engine_change_handlers(struct lvt_engine *engine,
+                                             const struct lvt_handler_change *changes, size_t count,
+                                             struct leveret_error *err) LVT_MUST_CHECK;
+
 /* Moves everything that can move. True when it stopped half-way to let the loop see to its sockets:
  * pump again without waiting. */
 bool lvt_engine_pump(struct lvt_engine *engine);

@@ -81,6 +81,7 @@ void lvt_event_unlist(struct lvt_engine *engine, struct lvt_event *event) {
         engine->all = event->all_next;
     if (event->all_next)
         event->all_next->all_prev = event->all_prev;
+    lvt_event_hand_to(event, NULL);
 }
 
 void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event) {
@@ -97,4 +98,11 @@ void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event) {
         joined = next;
     }
     lvt_delivery_free(event->delivery); /* and the event, which lives in it */
+}
+
+void lvt_event_give_back(struct lvt_engine *engine, struct lvt_event *event) {
+    engine->broker.requeue(engine->broker.self, event->delivery);
+    for (struct lvt_delivery *also = event->joined; also; also = also->next)
+        engine->broker.requeue(engine->broker.self, also);
+    lvt_event_forget(engine, event);
 }

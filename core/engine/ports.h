@@ -68,6 +68,8 @@ struct lvt_broker_port {
     void *self;
     /* Settles a delivery. Forgotten when its epoch is over. Batched until flush. */
     void (*ack)(void *self, const struct lvt_delivery *delivery);
+    /* Gives a delivery back to its queue, as if it had never been delivered. Like ack otherwise. */
+    void (*requeue)(void *self, const struct lvt_delivery *delivery);
     /* Through a broken connection it waits, and is sent again: it may arrive twice. */
     void (*publish)(void *self, struct lvt_publish *publish);
     void (*flush)(void *self);

@@ -157,31 +157,30 @@ static struct lvt_queue *new_queue(const struct lvt_handler *handler) {
     return queue;
 }
 
-static enum leveret_code disagree(const struct lvt_handler *a, const struct lvt_handler *b,
+static enum leveret_code disagree(const struct lvt_queue *queue, const struct lvt_handler *handler,
                                   const char *option, struct leveret_error *err) {
     return leveret_fail(
         err, LEVERET_CONFIG,
         "handlers %s and %s share queue %s but differ in %s: give both the same, or "
         "each a queue of its own",
-        a->name, b->name, a->queue->name, option);
+        queue->handlers[0]->name, handler->name, queue->name, option);
 }
 
 static enum leveret_code check_queue(const struct lvt_queue *queue,
                                      const struct lvt_handler *handler, struct leveret_error *err) {
     const struct lvt_handler_options *options = &handler->options;
-    const struct lvt_handler *first = queue->handlers[0];
     if (queue->type != options->queue_type)
-        return disagree(first, handler, "queue_type", err);
+        return disagree(queue, handler, "queue_type", err);
     if (strcmp(queue->exchange, options->exchange) != 0)
-        return disagree(first, handler, "exchange", err);
+        return disagree(queue, handler, "exchange", err);
     if (strcmp(queue->dead_letter, options->dead_letter) != 0)
-        return disagree(first, handler, "dead_letter", err);
+        return disagree(queue, handler, "dead_letter", err);
     if (queue->message_ttl_ms != options->message_ttl_ms)
-        return disagree(first, handler, "message_ttl_ms", err);
+        return disagree(queue, handler, "message_ttl_ms", err);
     if (queue->max_priority != options->max_priority)
-        return disagree(first, handler, "max_priority", err);
+        return disagree(queue, handler, "max_priority", err);
     if (queue->envelope != options->envelope)
-        return disagree(first, handler, "envelope", err);
+        return disagree(queue, handler, "envelope", err);
     return LEVERET_OK;
 }
 
@@ -237,7 +236,6 @@ static bool join_queue(struct lvt_queue *queue, struct lvt_handler *handler) {
         return false;
     if (!append(&queue->handlers, &queue->handler_count, handler))
         return false;
-    handler->queue = queue;
     /* Events that wait for a turn must not keep those that run from being joined by others. */
     uint64_t window = 0;
     for (size_t i = 0; i < queue->handler_count; i++)
@@ -285,7 +283,6 @@ static enum leveret_code find_or_add_queue(struct lvt_routes *routes,
             *ret_queue = known;
         return code;
     }
-    queue->index = (uint32_t)routes->queue_count;
     if (!append(&routes->queues, &routes->queue_count, queue)) {
         free_queue(queue);
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
@@ -294,20 +291,107 @@ static enum leveret_code find_or_add_queue(struct lvt_routes *routes,
     return LEVERET_OK;
 }
 
-enum leveret_code lvt_routes_add(struct lvt_routes *routes, struct lvt_handler *handler,
-                                 struct leveret_error *err) {
-    struct lvt_queue *queue = NULL;
+/* Everything but handler->queue, which is not written before it is known that all goes well. */
+static enum leveret_code place(struct lvt_routes *routes, struct lvt_handler *handler,
+                               struct lvt_queue **ret_queue, struct leveret_error *err) {
     enum leveret_code code = default_events(handler, err);
     if (code == LEVERET_OK)
-        code = find_or_add_queue(routes, handler, &queue, err);
+        code = find_or_add_queue(routes, handler, ret_queue, err);
     if (code != LEVERET_OK)
         return code;
     /* Room first: what follows must not fail once the queue knows the handler. */
     void **grown = realloc(routes->handlers, (routes->handler_count + 1) * sizeof *grown);
     if (grown)
         routes->handlers = (struct lvt_handler **)grown;
-    if (!grown || !join_queue(queue, handler))
+    if (!grown || !join_queue(*ret_queue, handler))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
     routes->handlers[routes->handler_count++] = handler;
     return LEVERET_OK;
+}
+
+enum leveret_code lvt_routes_add(struct lvt_routes *routes, struct lvt_handler *handler,
+                                 struct leveret_error *err) {
+    struct lvt_queue *queue = NULL;
+    enum leveret_code code = place(routes, handler, &queue, err);
+    if (code == LEVERET_OK)
+        handler->queue = queue;
+    return code;
+}
+
+/* ---- changes ---- */
+
+/* What is in this handler's place once the changes are made; NULL: nothing. */
+static struct lvt_handler *changed(struct lvt_handler *handler,
+                                   const struct lvt_handler_change *changes, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (changes[i].old == handler)
+            return changes[i].next;
+    return handler;
+}
+
+/* The routes as they are to be, made from nothing: what a queue is like depends on all of its
+ * handlers. */
+static enum leveret_code plan(const struct lvt_routes *routes,
+                              const struct lvt_handler_change *changes, size_t count,
+                              struct lvt_routes *next, struct leveret_error *err) {
+    enum leveret_code code = LEVERET_OK;
+    struct lvt_queue *queue;
+    for (size_t i = 0; i < routes->handler_count && code == LEVERET_OK; i++) {
+        struct lvt_handler *handler = changed(routes->handlers[i], changes, count);
+        if (handler)
+            code = place(next, handler, &queue, err);
+    }
+    for (size_t i = 0; i < count && code == LEVERET_OK; i++)
+        if (!changes[i].old)
+            code = place(next, changes[i].next, &queue, err);
+    return code;
+}
+
+static void swap_queues(struct lvt_queue *a, struct lvt_queue *b) {
+    struct lvt_queue old = *a;
+    *a = *b;
+    *b = old;
+    b->name = a->name; /* which others point to */
+    a->name = old.name;
+}
+
+/* There is room for the new queues. */
+static void carry_out(struct lvt_routes *routes, struct lvt_routes *next) {
+    for (size_t i = 0; i < routes->queue_count; i++)
+        routes->queues[i]->handler_count = 0;
+    for (size_t i = 0; i < next->queue_count; i++) {
+        struct lvt_queue *queue = find_queue(routes, next->queues[i]->name);
+        if (queue) {
+            swap_queues(queue, next->queues[i]);
+        } else {
+            queue = routes->queues[routes->queue_count++] = next->queues[i];
+            next->queues[i] = NULL;
+        }
+        for (size_t j = 0; j < queue->handler_count; j++)
+            queue->handlers[j]->queue = queue;
+    }
+    struct lvt_handler **handlers = routes->handlers;
+    routes->handlers = next->handlers;
+    routes->handler_count = next->handler_count;
+    next->handlers = handlers;
+}
+
+enum leveret_code lvt_routes_change(struct lvt_routes *routes,
+                                    const struct lvt_handler_change *changes, size_t count,
+                                    struct leveret_error *err) {
+    struct lvt_routes next = {0};
+    enum leveret_code code = plan(routes, changes, count, &next, err);
+    size_t queue_max = routes->queue_count + next.queue_count;
+    void **room = code == LEVERET_OK && queue_max > 0
+                      ? realloc(routes->queues, queue_max * sizeof *room)
+                      : NULL;
+    if (room)
+        routes->queues = (struct lvt_queue **)room;
+    else if (code == LEVERET_OK && queue_max > 0)
+        code = leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    if (code == LEVERET_OK)
+        carry_out(routes, &next);
+    next.handler_count = 0; /* none of them is its own */
+    lvt_routes_free(&next);
+    return code;
 }

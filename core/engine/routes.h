@@ -19,6 +19,8 @@ struct lvt_event_list {
     struct lvt_event *first, *last;
 };
 
+/* Once in the routes it stays there, and so does its name: deliveries point to it. Without handlers
+ * it is not consumed. */
 struct lvt_queue {
     char *name;
     enum lvt_queue_type type;
@@ -31,7 +33,6 @@ struct lvt_queue {
     enum lvt_envelope_kind envelope;
     struct lvt_handler **handlers;
     size_t handler_count;
-    uint32_t index; /* in its routes */
 };
 
 /* What runs a handler. All calls are on the loop's thread. */
@@ -57,13 +58,17 @@ struct lvt_handler {
     struct lvt_event_list ready; /* claimed events that wait for their turn */
     bool startable;              /* on the engine's list of handlers that may start some */
     struct lvt_handler *startable_next;
-    uint32_t running;
+    uint32_t running; /* also of those that it succeeds */
     uint32_t
         interrupted; /* of the running ones: at work for long, waiting for the loop's next turn */
     uint32_t tx_open;
     double tokens; /* of the rate's bucket */
     uint64_t tokens_at_ms;
     struct lvt_timer rate_timer;
+    bool retired;                  /* out of the routes; freed when nobody holds it */
+    uint32_t holders;              /* events in hand, and retired handlers that it succeeds */
+    struct lvt_handler *successor; /* counts what still runs of this one as running */
+    struct lvt_handler *retired_next;
 };
 
 struct lvt_routes {
@@ -82,6 +87,18 @@ void lvt_routes_free(struct lvt_routes *routes);
  * them claim the same events. */
 enum leveret_code lvt_routes_add(struct lvt_routes *routes, struct lvt_handler *handler,
                                  struct leveret_error *err) LVT_MUST_CHECK;
+
+/* One handler in the place of another. */
+struct lvt_handler_change {
+    struct lvt_handler *old;  /* of the routes; NULL: one more */
+    struct lvt_handler *next; /* NULL: one less */
+};
+
+/* Makes all of the changes, or none: the new handlers are taken over, and the old ones given back,
+ * only when it succeeds. Queues without handlers stay. Errors as lvt_routes_add. */
+enum leveret_code lvt_routes_change(struct lvt_routes *routes,
+                                    const struct lvt_handler_change *changes, size_t count,
+                                    struct leveret_error *err) LVT_MUST_CHECK;
 
 /* The queue's handler with the most specific pattern for this type; NULL when there is none. */
 struct lvt_handler *lvt_routes_match(const struct lvt_queue *queue, struct lvt_bytes type);

@@ -25,6 +25,8 @@ void lvt_handler_wake(struct lvt_engine *engine, struct lvt_handler *handler) {
 }
 
 void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event) {
+    if (event->handler->retired && !lvt_event_reroute(engine, event))
+        return;
     lvt_event_enter(engine, event, LVT_STAGE_READY);
     lvt_event_append(&event->handler->ready, event);
     lvt_handler_wake(engine, event->handler);
@@ -112,7 +114,7 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
     if (!event->run)
         event->run = lvt_arena_alloc(&event->delivery->arena, sizeof *event->run);
     if (!event->run) {
-        lvt_event_forget(engine, event); /* unacked: it comes again when there is memory */
+        lvt_event_give_back(engine, event); /* until there is memory */
         return;
     }
     struct lvt_run *run = event->run;
@@ -189,8 +191,10 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     lvt_effects_end(run);
     if (!commits(&event->verdict))
         lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
-    run->handler->running--;
-    lvt_handler_wake(engine, run->handler);
+    for (struct lvt_handler *counts = run->handler; counts; counts = counts->successor) {
+        counts->running--;
+        lvt_handler_wake(engine, counts);
+    }
     lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     lvt_event_append(&engine->to_settle, event);
 }

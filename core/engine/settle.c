@@ -71,7 +71,7 @@ static void send_on(struct lvt_engine *engine, struct lvt_event *event,
     uint32_t attempts_made =
         event->run && story != LVT_STORY_NONE ? event->attempt : event->attempt - 1;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
-        lvt_event_forget(engine, event); /* unacked: it comes again when there is memory */
+        lvt_event_give_back(engine, event); /* until there is memory */
         return;
     }
     event->publish.destination = destination;
@@ -90,8 +90,14 @@ static void send_again(struct lvt_timer *timer) {
 }
 
 static void dead_letter(struct lvt_engine *engine, struct lvt_event *event) {
-    const struct lvt_destination destination = {
-        .kind = LVT_TO_QUEUE, .name = lvt_bytes_of(event->delivery->queue->dead_letter)};
+    /* A copy: the queue may have another one before the answer. */
+    struct lvt_bytes queue =
+        lvt_arena_copy(&event->delivery->arena, lvt_bytes_of(event->delivery->queue->dead_letter));
+    const struct lvt_destination destination = {.kind = LVT_TO_QUEUE, .name = queue};
+    if (!queue.data) {
+        lvt_event_give_back(engine, event); /* until there is memory */
+        return;
+    }
     event->dead = true;
     event->waits = 0;
     send_on(engine, event, destination, LVT_STORY_FULL);

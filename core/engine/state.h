@@ -22,6 +22,7 @@ struct lvt_engine {
     struct lvt_event_list to_settle;          /* runs that ended, and events that cannot run */
     struct lvt_claim *recorded;               /* answers */
     struct lvt_handler *startable, *startable_last; /* handlers whose events may start */
+    struct lvt_handler *retired;                    /* until their last event is done */
 
     struct lvt_event **in_hand; /* by key */
     size_t in_hand_count, in_hand_size;
@@ -59,10 +60,25 @@ struct lvt_event *lvt_event_of_claim(struct lvt_claim *claim);
 void lvt_event_unlist(struct lvt_engine *engine, struct lvt_event *event);
 /* Its deliveries go, acked or not, and its claim with them. */
 void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event);
+/* The same, and its deliveries go back to their queue at once. */
+void lvt_event_give_back(struct lvt_engine *engine, struct lvt_event *event);
 
 /* decode.c: makes an event of a delivery. One that cannot be decoded has no claim, and a verdict
  * already: it goes straight to settle. NULL when out of memory. */
 struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery);
+
+/* What is wrong with an event that no handler of its queue takes. */
+void lvt_no_handler_text(const struct lvt_queue *queue, struct lvt_bytes type, char *text,
+                         size_t size);
+
+/* handlers.c */
+/* Whose event it is (NULL: nobody's). The handler stays as long as it has one. */
+void lvt_event_hand_to(struct lvt_event *event, struct lvt_handler *handler);
+/* Finds a handler for an event whose own is retired. False when there is none: the event goes
+ * another way then, and is not the caller's any more. */
+bool lvt_event_reroute(struct lvt_engine *engine, struct lvt_event *event);
+/* Frees the retired handlers that nobody holds. */
+void lvt_handlers_sweep(struct lvt_engine *engine);
 
 /* claim.c */
 void lvt_claim_step(struct lvt_engine *engine);

@@ -6,16 +6,20 @@
 #include "base/container.h"
 #include "memory/memory_queue.h"
 
+/* A tag: a number that is never used again, and its slot. */
+#define SLOT_BITS 24
+#define SLOT_OF(tag) ((size_t)((tag) & ((1u << SLOT_BITS) - 1)))
+
 struct lvt_memory_broker {
     struct lvt_memory_broker_options options;
-    struct lvt_memory_queue *queues;
+    struct lvt_memory_queue **queues; /* as the routes have them */
     size_t queue_count;
     struct lvt_message_list delayed, unacked, dead;
-    struct lvt_message **slots; /* of the unacked, by tag % slot_count */
+    struct lvt_message **slots; /* of the unacked */
     size_t *free_slots;
     size_t slot_count, free_count;
-    size_t acked_count; /* of the unacked: acked and not flushed */
-    uint64_t sequence;  /* makes tags that are never used again */
+    size_t settled_count; /* of the unacked: acked or requeued, and not flushed */
+    uint64_t sequence;    /* of the last tag */
     uint64_t epoch;
     bool connected;
     struct lvt_publish *answers, **answers_last; /* routed, and to be answered */
@@ -31,7 +35,6 @@ struct lvt_memory_broker {
 enum leveret_code lvt_memory_broker_new(const struct lvt_memory_broker_options *options,
                                         struct lvt_memory_broker **ret_broker,
                                         struct leveret_error *err) {
-    const struct lvt_routes *routes = options->routes;
     struct lvt_memory_broker *broker = calloc(1, sizeof *broker);
     if (!broker)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the embedded broker");
@@ -40,23 +43,57 @@ enum leveret_code lvt_memory_broker_new(const struct lvt_memory_broker_options *
     broker->waiting_last = &broker->waiting;
     broker->epoch = 1;
     broker->connected = true;
-    broker->queues = calloc(routes->queue_count + 1, sizeof *broker->queues);
-    bool made = broker->queues != NULL;
-    for (size_t i = 0; made && i < routes->queue_count; i++, broker->queue_count++) {
-        made = lvt_memory_queue_init(&broker->queues[i], routes->queues[i]);
-        broker->slot_count += routes->queues[i]->prefetch;
-    }
-    broker->slots = calloc(broker->slot_count + 1, sizeof *broker->slots);
-    broker->free_slots = calloc(broker->slot_count + 1, sizeof *broker->free_slots);
-    if (!made || !broker->slots || !broker->free_slots) {
+    enum leveret_code code = lvt_memory_broker_update(broker, err);
+    if (code == LEVERET_OK)
+        *ret_broker = broker;
+    else
         lvt_memory_broker_free(broker);
+    return code;
+}
+
+static bool add_queue(struct lvt_memory_broker *broker, struct lvt_queue *route) {
+    void **grown = realloc(broker->queues, (broker->queue_count + 1) * sizeof *grown);
+    struct lvt_memory_queue *queue = malloc(sizeof *queue);
+    if (grown)
+        broker->queues = (struct lvt_memory_queue **)grown;
+    if (!grown || !queue || !lvt_memory_queue_init(queue, route)) {
+        free(queue);
+        return false;
+    }
+    broker->queues[broker->queue_count++] = queue;
+    return true;
+}
+
+/* A slot for each delivery that may be out, and for those that were before a window shrank. */
+static bool make_slots(struct lvt_memory_broker *broker, size_t slot_count) {
+    void **slots = realloc(broker->slots, (slot_count + 1) * sizeof *slots);
+    if (slots)
+        broker->slots = (struct lvt_message **)slots;
+    size_t *free_slots = realloc(broker->free_slots, (slot_count + 1) * sizeof *free_slots);
+    if (free_slots)
+        broker->free_slots = free_slots;
+    if (!slots || !free_slots)
+        return false;
+    for (; broker->slot_count < slot_count; broker->slot_count++) {
+        broker->slots[broker->slot_count] = NULL;
+        broker->free_slots[broker->free_count++] = broker->slot_count;
+    }
+    return true;
+}
+
+enum leveret_code lvt_memory_broker_update(struct lvt_memory_broker *broker,
+                                           struct leveret_error *err) {
+    const struct lvt_routes *routes = broker->options.routes;
+    size_t slot_count = broker->unacked.count;
+    bool made = true;
+    while (made && broker->queue_count < routes->queue_count)
+        made = add_queue(broker, routes->queues[broker->queue_count]);
+    for (size_t i = 0; i < routes->queue_count; i++)
+        slot_count += routes->queues[i]->prefetch;
+    if (slot_count < broker->slot_count)
+        slot_count = broker->slot_count;
+    if (!made || !make_slots(broker, slot_count))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the embedded broker");
-    }
-    while (broker->free_count < broker->slot_count) {
-        broker->free_slots[broker->free_count] = broker->free_count;
-        broker->free_count++;
-    }
-    *ret_broker = broker;
     return LEVERET_OK;
 }
 
@@ -68,8 +105,10 @@ void lvt_memory_broker_free(struct lvt_memory_broker *broker) {
     lvt_message_list_free(&broker->delayed);
     lvt_message_list_free(&broker->unacked);
     lvt_message_list_free(&broker->dead);
-    for (size_t i = 0; i < broker->queue_count; i++)
-        lvt_memory_queue_free(&broker->queues[i]);
+    for (size_t i = 0; i < broker->queue_count; i++) {
+        lvt_memory_queue_free(broker->queues[i]);
+        free(broker->queues[i]);
+    }
     free(broker->queues);
     free(broker->slots);
     free(broker->free_slots);
@@ -81,14 +120,14 @@ void lvt_memory_broker_free(struct lvt_memory_broker *broker) {
 static struct lvt_memory_queue *find_queue(struct lvt_memory_broker *broker,
                                            struct lvt_bytes name) {
     for (size_t i = 0; i < broker->queue_count; i++)
-        if (lvt_bytes_is(name, broker->queues[i].route->name))
-            return &broker->queues[i];
+        if (lvt_bytes_is(name, broker->queues[i]->route->name))
+            return broker->queues[i];
     return NULL;
 }
 
 static bool is_dead_letter_queue(const struct lvt_memory_broker *broker, struct lvt_bytes name) {
     for (size_t i = 0; i < broker->queue_count; i++)
-        if (lvt_bytes_is(name, broker->queues[i].route->dead_letter))
+        if (lvt_bytes_is(name, broker->queues[i]->route->dead_letter))
             return true;
     return false;
 }
@@ -109,7 +148,7 @@ static bool route_to_bound(struct lvt_memory_broker *broker, struct lvt_memory_m
                            size_t *ret_queues) {
     struct lvt_message_list copies = {0};
     for (size_t i = 0; i < broker->queue_count; i++) {
-        struct lvt_memory_queue *queue = &broker->queues[i];
+        struct lvt_memory_queue *queue = broker->queues[i];
         if (!lvt_memory_queue_binds(queue, like->exchange, like->routing_key))
             continue;
         like->queue = lvt_bytes_of(queue->route->name);
@@ -259,56 +298,85 @@ static bool port_live(void *self, const struct lvt_delivery *delivery) {
     return broker->connected && delivery->epoch == broker->epoch;
 }
 
-static void port_ack(void *self, const struct lvt_delivery *delivery) {
-    struct lvt_memory_broker *broker = self;
+/* The message that is to be settled; NULL, and counted, when it cannot be. */
+static struct lvt_message *to_settle(struct lvt_memory_broker *broker,
+                                     const struct lvt_delivery *delivery) {
     if (!port_live(broker, delivery)) {
         broker->stale_acks++;
-        return;
+        return NULL;
     }
-    struct lvt_message *message = broker->slots[delivery->tag % broker->slot_count];
-    if (!message || message->tag != delivery->tag || message->acked) {
+    struct lvt_message *message = broker->slots[SLOT_OF(delivery->tag)];
+    if (!message || message->tag != delivery->tag || message->acked || message->requeued) {
         broker->unknown_acks++;
-        return;
+        return NULL;
     }
-    message->acked = true;
-    broker->acked_count++;
+    broker->settled_count++;
+    return message;
+}
+
+static void port_ack(void *self, const struct lvt_delivery *delivery) {
+    struct lvt_message *message = to_settle(self, delivery);
+    if (message)
+        message->acked = true;
+}
+
+static void port_requeue(void *self, const struct lvt_delivery *delivery) {
+    struct lvt_message *message = to_settle(self, delivery);
+    if (message)
+        message->requeued = true;
 }
 
 static void take_back(struct lvt_memory_broker *broker, struct lvt_message *message) {
-    size_t slot = message->tag % broker->slot_count;
+    size_t slot = SLOT_OF(message->tag);
     lvt_message_unlink(&broker->unacked, message);
     message->queue->unacked--;
     broker->slots[slot] = NULL;
     broker->free_slots[broker->free_count++] = slot;
 }
 
+static void give_back(struct lvt_memory_broker *broker, struct lvt_message *message) {
+    take_back(broker, message);
+    message->redelivered = true;
+    lvt_memory_queue_put(message->queue, message, true);
+}
+
+/* Backwards: what is given back comes to stand in its queue as it was. */
 static void port_flush(void *self) {
     struct lvt_memory_broker *broker = self;
-    struct lvt_message *next;
-    for (struct lvt_message *message = broker->unacked.first; message && broker->acked_count > 0;
-         message = next) {
-        next = message->next;
-        if (!message->acked)
+    struct lvt_message *prev;
+    for (struct lvt_message *message = broker->unacked.last; message && broker->settled_count > 0;
+         message = prev) {
+        prev = message->prev;
+        if (!message->acked && !message->requeued)
             continue;
-        broker->acked_count--;
+        broker->settled_count--;
+        if (message->requeued) {
+            give_back(broker, message);
+            continue;
+        }
         take_back(broker, message);
         remove_message(broker, message);
     }
 }
 
 struct lvt_broker_port lvt_memory_broker_port(struct lvt_memory_broker *broker) {
-    return (struct lvt_broker_port){broker, port_ack, port_publish, port_flush, port_live};
+    return (struct lvt_broker_port){.self = broker,
+                                    .ack = port_ack,
+                                    .requeue = port_requeue,
+                                    .publish = port_publish,
+                                    .flush = port_flush,
+                                    .live = port_live};
 }
 
-/* NULL when out of memory: the message stays where it is. */
+/* NULL when out of memory or slots: the message stays where it is. */
 static struct lvt_delivery *hand_out(struct lvt_memory_broker *broker,
                                      struct lvt_memory_queue *queue, struct lvt_message *message) {
-    struct lvt_delivery *delivery = lvt_message_deliver(message);
+    struct lvt_delivery *delivery = broker->free_count > 0 ? lvt_message_deliver(message) : NULL;
     if (!delivery)
         return NULL;
     size_t slot = broker->free_slots[--broker->free_count];
-    message->tag = ++broker->sequence * broker->slot_count + slot;
-    message->acked = false;
+    message->tag = ++broker->sequence << SLOT_BITS | slot;
+    message->acked = message->requeued = false;
     delivery->epoch = broker->epoch;
     delivery->tag = message->tag;
     lvt_memory_queue_take(queue, message);
@@ -322,8 +390,8 @@ static struct lvt_delivery *hand_out_all(struct lvt_memory_broker *broker) {
     struct lvt_delivery *first = NULL, **last = &first;
     for (size_t i = 0; i < broker->queue_count; i++) {
         struct lvt_message *message;
-        while ((message = lvt_memory_queue_next(&broker->queues[i]))) {
-            struct lvt_delivery *delivery = hand_out(broker, &broker->queues[i], message);
+        while ((message = lvt_memory_queue_next(broker->queues[i]))) {
+            struct lvt_delivery *delivery = hand_out(broker, broker->queues[i], message);
             if (!delivery)
                 return first;
             *last = delivery;
@@ -352,7 +420,7 @@ bool lvt_memory_broker_pending(const struct lvt_memory_broker *broker) {
         return false;
     bool pending = broker->answers != NULL;
     for (size_t i = 0; i < broker->queue_count && !pending; i++)
-        pending = lvt_memory_queue_next(&broker->queues[i]) != NULL;
+        pending = lvt_memory_queue_next(broker->queues[i]) != NULL;
     return pending;
 }
 
@@ -385,13 +453,9 @@ void lvt_memory_broker_disconnect(struct lvt_memory_broker *broker) {
     if (!broker->connected)
         return;
     broker->connected = false;
-    broker->acked_count = 0; /* what was not flushed is lost with the connection */
-    while (broker->unacked.last) {
-        struct lvt_message *message = broker->unacked.last;
-        take_back(broker, message);
-        message->redelivered = true;
-        lvt_memory_queue_put(message->queue, message, true);
-    }
+    broker->settled_count = 0; /* what was not flushed is lost with the connection */
+    while (broker->unacked.last)
+        give_back(broker, broker->unacked.last);
     /* Their answers are lost, not what they did: sent again, they arrive twice. */
     broker->waiting = broker->answers;
     broker->waiting_last = broker->answers ? broker->answers_last : &broker->waiting;
@@ -429,5 +493,5 @@ void lvt_memory_broker_status(const struct lvt_memory_broker *broker,
         .unknown_acks = broker->unknown_acks,
     };
     for (size_t i = 0; i < broker->queue_count; i++)
-        ret_status->ready += broker->queues[i].ready_count;
+        ret_status->ready += broker->queues[i]->ready_count;
 }

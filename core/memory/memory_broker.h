@@ -18,7 +18,7 @@
 struct lvt_memory_broker;
 
 struct lvt_memory_broker_options {
-    const struct lvt_routes *routes; /* outlive the broker and stay as they are */
+    const struct lvt_routes *routes; /* outlive the broker */
     struct lvt_clock clock;          /* its timers run the delays */
     struct lvt_broker_sink sink;
 };
@@ -29,6 +29,10 @@ enum leveret_code lvt_memory_broker_new(const struct lvt_memory_broker_options *
                                         struct leveret_error *err) LVT_MUST_CHECK;
 /* Publishes that are out are never answered. NULL is fine. */
 void lvt_memory_broker_free(struct lvt_memory_broker *broker);
+/* After a change of the routes: consumes what they now say. LEVERET_NO_MEMORY is the only error; a
+ * later call makes up for it. */
+enum leveret_code lvt_memory_broker_update(struct lvt_memory_broker *broker,
+                                           struct leveret_error *err) LVT_MUST_CHECK;
 struct lvt_broker_port lvt_memory_broker_port(struct lvt_memory_broker *broker);
 
 /* Hands deliveries and publishes' answers to the sink. */

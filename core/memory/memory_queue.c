@@ -107,13 +107,13 @@ void lvt_message_list_free(struct lvt_message_list *list) {
 /* ---- queues ---- */
 
 bool lvt_memory_queue_init(struct lvt_memory_queue *queue, struct lvt_queue *route) {
-    *queue = (struct lvt_memory_queue){.route = route};
+    *queue = (struct lvt_memory_queue){.route = route, .max_priority = route->max_priority};
     queue->ready = calloc((size_t)route->max_priority + 1, sizeof *queue->ready);
     return queue->ready != NULL;
 }
 
 void lvt_memory_queue_free(struct lvt_memory_queue *queue) {
-    for (size_t i = 0; queue->ready && i <= queue->route->max_priority; i++)
+    for (size_t i = 0; queue->ready && i <= queue->max_priority; i++)
         lvt_message_list_free(&queue->ready[i]);
     free(queue->ready);
 }
@@ -122,8 +122,8 @@ static struct lvt_message_list *list_for(const struct lvt_memory_queue *queue,
                                          const struct lvt_message *message) {
     const struct lvt_properties *properties = &message->view.properties;
     uint32_t priority = properties->present & LVT_HAS_PRIORITY ? properties->priority : 0;
-    if (priority > queue->route->max_priority)
-        priority = queue->route->max_priority;
+    if (priority > queue->max_priority)
+        priority = queue->max_priority;
     return &queue->ready[priority];
 }
 
@@ -137,9 +137,10 @@ void lvt_memory_queue_put(struct lvt_memory_queue *queue, struct lvt_message *me
 }
 
 struct lvt_message *lvt_memory_queue_next(const struct lvt_memory_queue *queue) {
-    if (queue->ready_count == 0 || queue->unacked >= queue->route->prefetch)
+    if (queue->ready_count == 0 || queue->route->handler_count == 0 ||
+        queue->unacked >= queue->route->prefetch)
         return NULL;
-    size_t priority = queue->route->max_priority;
+    size_t priority = queue->max_priority;
     while (!queue->ready[priority].first)
         priority--;
     return queue->ready[priority].first;

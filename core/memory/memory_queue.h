@@ -13,7 +13,7 @@ struct lvt_message {
     struct lvt_memory_message view;
     struct lvt_timer timer; /* ends a delay */
     bool redelivered;
-    bool acked; /* and not flushed */
+    bool acked, requeued; /* and not flushed */
     uint64_t tag;
 };
 
@@ -25,6 +25,7 @@ struct lvt_message_list {
 struct lvt_memory_queue {
     struct lvt_queue *route;
     struct lvt_message_list *ready; /* one for each priority */
+    uint32_t max_priority;          /* as it was declared */
     size_t ready_count;
     size_t unacked;
 };

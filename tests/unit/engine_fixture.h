@@ -86,7 +86,7 @@ struct world {
     uint32_t pool;
     struct confirmed confirmed[1024];
     size_t confirmed_count;
-    unsigned acks, commits, invalidated, cache_invalidations;
+    unsigned acks, requeues, commits, invalidated, cache_invalidations;
     struct query *queries, **queries_last;
     bool hold_queries;
     enum lvt_answer query_answer;
@@ -240,6 +240,12 @@ static inline void world_ack(void *self, const struct lvt_delivery *delivery) {
     world->acks++;
     assert_true(is_safe(world, delivery));
     world->broker_port.ack(world->broker_port.self, delivery);
+}
+
+static inline void world_requeue(void *self, const struct lvt_delivery *delivery) {
+    struct world *world = self;
+    world->requeues++;
+    world->broker_port.requeue(world->broker_port.self, delivery);
 }
 
 static inline void world_publish_port(void *self, struct lvt_publish *publish) {
@@ -461,23 +467,41 @@ static inline struct script *handler_add(struct world *world, struct script *scr
     return script;
 }
 
+/* Puts a script in the place of another (NULL: adds it; next NULL: removes the other). */
+static inline enum leveret_code handler_change(struct world *world, struct script *old,
+                                               struct script *next, struct leveret_error *err) {
+    const struct lvt_handler_change change = {old ? old->handler : NULL,
+                                              next ? next->handler : NULL};
+    struct leveret_error none;
+    enum leveret_code code = lvt_engine_change_handlers(world->engine, &change, 1, err);
+    if (code != LEVERET_OK)
+        return code;
+    for (size_t i = 0; old && i < world->script_count; i++)
+        if (world->scripts[i] == old)
+            world->scripts[i] = world->scripts[--world->script_count];
+    if (next)
+        world->scripts[world->script_count++] = next;
+    assert_int_equal(lvt_memory_broker_update(world->broker, &none), LEVERET_OK);
+    return code;
+}
+
 static inline void world_attach(struct world *world) {
-    lvt_engine_attach(
-        world->engine,
-        (struct lvt_broker_port){world, world_ack, world_publish_port, world_flush, world_live},
-        (struct lvt_ledger_port){.self = world,
-                                 .ready = world_ready,
-                                 .claim = world_claim,
-                                 .record = world_record,
-                                 .release = world_release,
-                                 .tx_begin = world_tx_begin,
-                                 .tx_query = world_tx_query,
-                                 .tx_commit = world_tx_commit,
-                                 .tx_rollback = world_tx_rollback,
-                                 .tx_invalidate = world_tx_invalidate,
-                                 .invalidated = world_invalidated},
-        (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
-        (struct lvt_http_port){0});
+    lvt_engine_attach(world->engine,
+                      (struct lvt_broker_port){world, world_ack, world_requeue, world_publish_port,
+                                               world_flush, world_live},
+                      (struct lvt_ledger_port){.self = world,
+                                               .ready = world_ready,
+                                               .claim = world_claim,
+                                               .record = world_record,
+                                               .release = world_release,
+                                               .tx_begin = world_tx_begin,
+                                               .tx_query = world_tx_query,
+                                               .tx_commit = world_tx_commit,
+                                               .tx_rollback = world_tx_rollback,
+                                               .tx_invalidate = world_tx_invalidate,
+                                               .invalidated = world_invalidated},
+                      (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
+                      (struct lvt_http_port){0});
 }
 
 static inline void world_open(struct world *world) {

@@ -240,6 +240,31 @@ static void test_any_order(void **state) {
     assert_int_equal(fixture->window.waiting, 0);
 }
 
+/* What was given back is nobody's to ack, and holds nothing up. */
+static void test_dropped_tags(void **state) {
+    struct fixture *fixture = *state;
+    struct lvt_ack_window *window = &fixture->window;
+    for (uint64_t tag = 1; tag <= 4; tag++) {
+        assert_true(lvt_ack_window_add(window, tag, 0));
+        fixture->broker.out[tag] = 1;
+    }
+    assert_true(lvt_ack_window_drop(window, 1));
+    assert_false(lvt_ack_window_drop(window, 1));
+    assert_false(lvt_ack_window_drop(window, 9));
+    fixture->broker.out[1] = 0;
+    lvt_ack_window_finish(window, 1, 0);
+    for (uint64_t tag = 2; tag <= 3; tag++) {
+        fixture->broker.done[tag] = 1;
+        lvt_ack_window_finish(window, tag, 0);
+    }
+    assert_false(lvt_ack_window_drop(window, 2)); /* it is finished */
+    assert_int_equal(lvt_ack_window_flush(window, 0, false, on_ack, &fixture->broker), 0);
+    assert_int_equal(fixture->broker.acks, 1);
+    assert_int_equal(fixture->broker.multiples, 1);
+    assert_true(fixture->broker.out[4]);
+    assert_int_equal(lvt_ack_window_wait_ms(window, 0), -1);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -255,6 +280,7 @@ int main(void) {
         TEST(test_one_slow_tag_does_not_grow_the_window),
         TEST(test_a_failed_send_is_told),
         TEST(test_any_order),
+        TEST(test_dropped_tags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

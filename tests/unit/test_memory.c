@@ -231,7 +231,8 @@ static void sink_close(struct sink *sink) {
     lvt_timers_free(&sink->timers);
 }
 
-static struct lvt_queue queue = {.name = "q", .exchange = "x", .dead_letter = "dead"};
+static struct lvt_queue queue = {
+    .name = "q", .exchange = "x", .dead_letter = "dead", .handler_count = 1};
 static struct lvt_queue *queues[] = {&queue};
 static const struct lvt_routes routes = {.queues = queues, .queue_count = 1};
 
@@ -278,6 +279,29 @@ static void window_and_priorities_are_kept(void **state) {
     assert_string_equal(bodies(&sink), "cdea");
     sink_close(&sink);
     queue.max_priority = 0;
+}
+
+/* What was given back comes again, in its old order, before what came after it; a queue without
+ * handlers keeps all. */
+static void requeued_deliveries_come_again(void **state) {
+    struct sink sink = {0};
+    (void)state;
+    queue.prefetch = 4;
+    sink_open(&sink, &routes);
+    for (const char *body = "abcde"; *body; body++)
+        put(&sink, 0, (char[]){*body, '\0'});
+    lvt_memory_broker_poll(sink.broker);
+    assert_string_equal(bodies(&sink), "abcd");
+    sink.port.requeue(sink.port.self, sink.deliveries->next);
+    sink.port.requeue(sink.port.self, sink.deliveries->next->next);
+    sink.port.ack(sink.port.self, sink.deliveries->next->next->next);
+    queue.handler_count = 0;
+    sink.port.flush(sink.port.self);
+    assert_false(lvt_memory_broker_pending(sink.broker));
+    queue.handler_count = 1;
+    lvt_memory_broker_poll(sink.broker);
+    assert_string_equal(bodies(&sink), "abcdbce");
+    sink_close(&sink);
 }
 
 static void reconnect_gives_back_what_was_out(void **state) {
@@ -405,6 +429,7 @@ int main(void) {
         cmocka_unit_test(commands_that_fail_say_why),
         cmocka_unit_test(cache_is_bounded),
         cmocka_unit_test(window_and_priorities_are_kept),
+        cmocka_unit_test(requeued_deliveries_come_again),
         cmocka_unit_test(reconnect_gives_back_what_was_out),
         cmocka_unit_test(publishes_are_answered_by_poll),
         cmocka_unit_test(oldest_dead_letters_go_first),
