@@ -13,17 +13,19 @@ struct lvt_ack_entry {
     uint8_t state; /* enum entry_state */
 };
 
-enum leveret_code lvt_ack_window_init(struct lvt_ack_window *window, const uint32_t *prefetch,
-                                      size_t queue_count) {
-    struct lvt_ack_queue *queues = calloc(queue_count ? queue_count : 1, sizeof *queues);
-    if (!queues) {
-        return LEVERET_NO_MEMORY;
+bool lvt_ack_window_queue(struct lvt_ack_window *window, size_t queue, uint32_t prefetch) {
+    if (queue >= window->queue_count) {
+        struct lvt_ack_queue *queues = realloc(window->queues, (queue + 1) * sizeof *queues);
+        if (!queues) {
+            return false;
+        }
+        window->queues = queues;
+        while (window->queue_count <= queue) {
+            queues[window->queue_count++] = (struct lvt_ack_queue){0};
+        }
     }
-    for (size_t i = 0; i < queue_count; i++) {
-        queues[i].prefetch = prefetch[i];
-    }
-    *window = (struct lvt_ack_window){.queues = queues, .queue_count = queue_count};
-    return LEVERET_OK;
+    window->queues[queue].prefetch = prefetch;
+    return true;
 }
 
 void lvt_ack_window_free(struct lvt_ack_window *window) {

@@ -37,9 +37,10 @@ struct lvt_ack_window {
 /* Sends one ack; a negative status stops the flush, which returns it. */
 typedef int lvt_ack_send(void *ctx, uint64_t tag, bool multiple);
 
-/* Queues are numbered by their place in `prefetch`. */
-enum leveret_code lvt_ack_window_init(struct lvt_ack_window *window, const uint32_t *prefetch,
-                                      size_t queue_count) LVT_MUST_CHECK;
+/* An empty window may be zeroed memory. Tells of a queue, by its number, or of its new prefetch,
+ * before its first tag. False when out of memory. */
+bool lvt_ack_window_queue(struct lvt_ack_window *window, size_t queue,
+                          uint32_t prefetch) LVT_MUST_CHECK;
 void lvt_ack_window_free(struct lvt_ack_window *window);
 
 /* Tags come in rising order. False when out of memory: the channel is of no more use. */

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "broker/consumer.h"
-#include "broker/ladder.h"
 #include "broker/publisher.h"
 #include "broker/shared.h"
 #include "broker/topology.h"
@@ -14,46 +13,6 @@
 #define CLOSE_MS 500
 
 /* ---- making ---- */
-
-static struct lvt_queue_state *find_queue(struct lvt_broker *broker, const char *name) {
-    for (size_t i = 0; i < broker->queue_count; i++) {
-        if (strcmp(broker->queues[i].name, name) == 0) {
-            return &broker->queues[i];
-        }
-    }
-    return NULL;
-}
-
-static enum leveret_code add_queue(struct lvt_broker *broker, const char *name,
-                                   const struct lvt_queue *route, struct leveret_error *err) {
-    if (!name || !*name || find_queue(broker, name)) {
-        return LEVERET_OK;
-    }
-    char *copy = strdup(name);
-    if (!copy) {
-        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    }
-    broker->queues[broker->queue_count++] =
-        (struct lvt_queue_state){.route = route, .name = copy, .depth = -1, .consumers = -1};
-    return LEVERET_OK;
-}
-
-/* The work queues first, in their order, then what dead letters go to. */
-static enum leveret_code list_queues(struct lvt_broker *broker, struct leveret_error *err) {
-    const struct lvt_routes *routes = broker->routes;
-    broker->queues = calloc(routes->queue_count * 2 + 1, sizeof *broker->queues);
-    if (!broker->queues) {
-        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    }
-    enum leveret_code code = LEVERET_OK;
-    for (size_t i = 0; i < routes->queue_count && code == LEVERET_OK; i++) {
-        code = add_queue(broker, routes->queues[i]->name, routes->queues[i], err);
-    }
-    for (size_t i = 0; i < routes->queue_count && code == LEVERET_OK; i++) {
-        code = add_queue(broker, routes->queues[i]->dead_letter, NULL, err);
-    }
-    return code == LEVERET_OK ? add_queue(broker, LVT_LADDER_UNDELIVERED, NULL, err) : code;
-}
 
 static enum leveret_code copy_text(const char *text, char **ret, struct leveret_error *err) {
     *ret = strdup(text ? text : "");
@@ -115,10 +74,10 @@ enum leveret_code lvt_broker_new(const struct lvt_broker_options *options, struc
     lvt_inbox_init(&broker->inbox, options->wake, options->wake_ctx);
     code = copy_options(broker, options, err);
     if (code == LEVERET_OK) {
-        code = list_queues(broker, err);
+        code = make_parts(broker, err);
     }
     if (code == LEVERET_OK) {
-        code = make_parts(broker, err);
+        code = lvt_broker_update(broker, err);
     }
     if (code != LEVERET_OK) {
         lvt_broker_free(broker);
@@ -138,10 +97,7 @@ void lvt_broker_free(struct lvt_broker *broker) {
     for (int role = 0; role < LVT_LINK_ROLES; role++) {
         lvt_link_free(&broker->links[role]);
     }
-    for (size_t i = 0; i < broker->queue_count; i++) {
-        free(broker->queues[i].name);
-    }
-    free(broker->queues);
+    lvt_queues_free(&broker->queues);
     lvt_inbox_free(&broker->inbox);
     lvt_status_free(&broker->status);
     lvt_watchdog_free(&broker->watchdog);
@@ -197,6 +153,16 @@ struct lvt_broker_port lvt_broker_port(struct lvt_broker *broker) {
 
 /* ---- running ---- */
 
+enum leveret_code lvt_broker_update(struct lvt_broker *broker, struct leveret_error *err) {
+    bool declare = false;
+    enum leveret_code code = lvt_queues_update(broker, broker->routes, &declare, err);
+    if (declare) {
+        (void)lvt_topology_request(broker);
+    }
+    lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
+    return code;
+}
+
 void lvt_broker_poll(struct lvt_broker *broker) {
     struct lvt_delivery_list received, usable = {0}, stale = {0};
     struct lvt_publish_list answers;
@@ -245,22 +211,28 @@ void lvt_broker_status(struct lvt_broker *broker, struct lvt_broker_status *ret)
         .topology_connected = status->connected >> LVT_LINK_TOPOLOGY & 1,
         .blocked = status->blocked,
         .reconnects = status->connects > LVT_LINK_ROLES ? status->connects - LVT_LINK_ROLES : 0,
-        .queue_count = broker->queue_count,
         .failed = status->failed,
         .failure = status->failure};
     pthread_mutex_unlock(&status->mutex);
 }
 
 size_t lvt_broker_queues(struct lvt_broker *broker, struct lvt_broker_queue *queues, size_t size) {
+    size_t count = 0;
     pthread_mutex_lock(&broker->status.mutex);
-    for (size_t i = 0; i < broker->queue_count && i < size; i++) {
-        const struct lvt_queue_state *state = &broker->queues[i];
-        queues[i] = (struct lvt_broker_queue){.name = state->name,
-                                              .depth = state->depth,
-                                              .consumers = state->consumers,
-                                              .consuming = state->consuming,
-                                              .dead_letter = state->route == NULL};
+    for (size_t i = 0; i < broker->queues.count; i++) {
+        const struct lvt_queue_state *state = broker->queues.items[i];
+        if (!state->wanted && !state->dead_letter) {
+            continue;
+        }
+        if (count < size) {
+            queues[count] = (struct lvt_broker_queue){.name = state->name,
+                                                      .depth = state->depth,
+                                                      .consumers = state->consumers,
+                                                      .consuming = state->consuming,
+                                                      .dead_letter = !state->wanted};
+        }
+        count++;
     }
     pthread_mutex_unlock(&broker->status.mutex);
-    return broker->queue_count;
+    return count;
 }

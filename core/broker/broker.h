@@ -12,7 +12,7 @@
 
 struct lvt_broker;
 
-/* Texts are copied; routes must outlive the broker and stay as they are. */
+/* Texts are copied; routes must outlive the broker. */
 struct lvt_broker_options {
     const char *url;
     const char *ca_file; /* for amqps://; NULL: the system's */
@@ -38,6 +38,12 @@ enum leveret_code lvt_broker_start(struct lvt_broker *broker,
 
 struct lvt_broker_port lvt_broker_port(struct lvt_broker *broker);
 
+/* After a change of the routes: declares, consumes and leaves queues as they now say. What is
+ * delivered from a queue that is left can still be settled. A queue that RabbitMQ refuses is logged
+ * and tried again. LEVERET_NO_MEMORY is the only error; a later call makes up for it. */
+enum leveret_code lvt_broker_update(struct lvt_broker *broker,
+                                    struct leveret_error *err) LVT_MUST_CHECK;
+
 /* Hands deliveries and publishes' answers to the sink. */
 void lvt_broker_poll(struct lvt_broker *broker);
 
@@ -57,7 +63,6 @@ struct lvt_broker_status {
     bool consuming_connected, publishing_connected, topology_connected;
     bool blocked;        /* by an alarm: publishes wait */
     uint64_t reconnects; /* connections made again */
-    size_t queue_count;  /* for lvt_broker_queues */
     /* Something that trying again does not cure was in the way before all was in place once: wrong
      * credentials, a queue that exists with other arguments. It has not been logged. */
     bool failed;

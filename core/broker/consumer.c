@@ -23,9 +23,14 @@ enum subscription {
     CONSUMING, /* live */
 };
 
-/* What the session knows of one queue. */
+/* What the thread knows of one queue. */
 struct consuming {
+    const char *name;        /* the queue's state's */
+    struct lvt_queue *route; /* the same */
+    uint32_t prefetch;       /* as it is wanted; 0: it is not */
     enum subscription state;
+    uint32_t window; /* the prefetch that it was asked for with */
+    unsigned serial; /* of its consumer's tag */
     uint64_t ticket; /* the topology must have been looked at since */
     uint64_t not_before_ms;
     unsigned cancels; /* by the broker, in a row */
@@ -33,8 +38,6 @@ struct consuming {
 
 struct lvt_consumer {
     struct lvt_broker *broker;
-    size_t queue_count;
-    uint32_t *prefetch;
     atomic_uint_fast64_t epoch; /* of the channel that is open; 0: none is */
 
     struct lvt_ack_outbox acks;
@@ -42,7 +45,9 @@ struct lvt_consumer {
 
     /* the thread's */
     uint64_t last_epoch;
+    unsigned changes_seen; /* of the broker's queues */
     struct consuming *queues;
+    size_t queue_count;
     struct lvt_ack_window window;
     struct lvt_frames frames;
     struct lvt_delivery_list received;
@@ -54,23 +59,11 @@ static struct lvt_consumer *of(struct lvt_link *link) {
 
 enum leveret_code lvt_consumer_new(struct lvt_broker *broker, struct lvt_consumer **ret,
                                    struct leveret_error *err) {
-    size_t count = broker->routes->queue_count;
     struct lvt_consumer *consumer = calloc(1, sizeof *consumer);
-    uint32_t *prefetch = calloc(count + 1, sizeof *prefetch);
-    struct consuming *queues = calloc(count + 1, sizeof *queues);
-    if (!consumer || !prefetch || !queues) {
-        free(consumer);
-        free(prefetch);
-        free(queues);
+    if (!consumer) {
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
     }
-    for (size_t i = 0; i < count; i++) {
-        prefetch[i] = broker->routes->queues[i]->prefetch;
-    }
     consumer->broker = broker;
-    consumer->queue_count = count;
-    consumer->prefetch = prefetch;
-    consumer->queues = queues;
     lvt_ack_outbox_init(&consumer->acks);
     *ret = consumer;
     return LEVERET_OK;
@@ -80,7 +73,6 @@ void lvt_consumer_free(struct lvt_consumer *consumer) {
     if (!consumer) {
         return;
     }
-    free(consumer->prefetch);
     free(consumer->queues);
     lvt_ack_outbox_free(&consumer->acks);
     free(consumer);
@@ -161,25 +153,66 @@ static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *
 
 static void set_consuming(struct lvt_consumer *consumer, size_t queue, bool consuming) {
     pthread_mutex_lock(&consumer->broker->status.mutex);
-    consumer->broker->queues[queue].consuming = consuming;
+    consumer->broker->queues.items[queue]->consuming = consuming;
     pthread_mutex_unlock(&consumer->broker->status.mutex);
+}
+
+/* Looks at what is wanted now. */
+static enum leveret_code refresh(struct lvt_consumer *consumer, struct leveret_error *err) {
+    struct lvt_broker *broker = consumer->broker;
+    unsigned changes = atomic_load(&broker->queues.changes);
+    if (consumer->changes_seen == changes) {
+        return LEVERET_OK;
+    }
+    pthread_mutex_lock(&broker->status.mutex);
+    size_t count = broker->queues.count;
+    struct consuming *queues = realloc(consumer->queues, (count + 1) * sizeof *queues);
+    bool made = queues != NULL;
+    consumer->queues = made ? queues : consumer->queues;
+    for (size_t i = 0; i < count && made; i++) {
+        const struct lvt_queue_state *state = broker->queues.items[i];
+        if (i >= consumer->queue_count) {
+            queues[i] = (struct consuming){.name = state->name};
+            consumer->queue_count++;
+        }
+        queues[i].route = state->route;
+        queues[i].prefetch = state->wanted ? state->wanted->queue.prefetch : 0;
+        made = lvt_ack_window_queue(&consumer->window, i,
+                                    queues[i].prefetch ? queues[i].prefetch : queues[i].window);
+    }
+    pthread_mutex_unlock(&broker->status.mutex);
+    if (!made) {
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for queues");
+    }
+    consumer->changes_seen = changes;
+    return LEVERET_OK;
 }
 
 /* Starts with the queue's number, which is how deliveries name it. */
 static amqp_bytes_t consumer_tag(const struct lvt_consumer *consumer, size_t queue,
                                  char buffer[LVT_SHORT_MAX + 1]) {
-    snprintf(buffer, LVT_SHORT_MAX + 1, "%zu.%s", queue, consumer->broker->name);
+    snprintf(buffer, LVT_SHORT_MAX + 1, "%zu.%u.%s", queue, consumer->queues[queue].serial,
+             consumer->broker->name);
     return amqp_cstring_bytes(buffer);
+}
+
+/* The queue whose consumer has this tag now; queue_count when none has. */
+static size_t find_consumer(const struct lvt_consumer *consumer, amqp_bytes_t tag) {
+    char buffer[LVT_SHORT_MAX + 1];
+    size_t queue = lvt_frames_consumer(tag);
+    if (queue < consumer->queue_count &&
+        lvt_bytes_equal(lvt_from_amqp(consumer_tag(consumer, queue, buffer)), lvt_from_amqp(tag))) {
+        return queue;
+    }
+    return consumer->queue_count;
 }
 
 /* The answers come as any other frame, so nothing waits for them here. */
 static int send_consume(struct lvt_consumer *consumer, struct lvt_link *link, size_t queue) {
     char tag[LVT_SHORT_MAX + 1];
-    amqp_basic_qos_t qos = {.prefetch_count = consumer->prefetch[queue] < UINT16_MAX
-                                                  ? (uint16_t)consumer->prefetch[queue]
-                                                  : UINT16_MAX};
-    amqp_basic_consume_t consume = {.queue =
-                                        amqp_cstring_bytes(consumer->broker->queues[queue].name),
+    uint32_t window = consumer->queues[queue].window;
+    amqp_basic_qos_t qos = {.prefetch_count = window < UINT16_MAX ? (uint16_t)window : UINT16_MAX};
+    amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(consumer->queues[queue].name),
                                     .consumer_tag = consumer_tag(consumer, queue, tag)};
     amqp_connection_state_t amqp = link->connection.amqp;
     int status = amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
@@ -193,27 +226,30 @@ static int send_cancel(struct lvt_consumer *consumer, struct lvt_link *link, siz
     return amqp_send_method(link->connection.amqp, LVT_CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
 }
 
+/* Another prefetch needs another consumer: what the old one has in hand stays on the channel. */
 static enum leveret_code subscribe(struct lvt_consumer *consumer, struct lvt_link *link,
                                    struct leveret_error *err) {
+    enum leveret_code code = refresh(consumer, err);
     bool cancelled = atomic_load(&consumer->cancelled);
     uint64_t now_ms = lvt_now_ms();
-    for (size_t i = 0; i < consumer->queue_count; i++) {
+    int status = 0;
+    for (size_t i = 0; i < consumer->queue_count && code == LEVERET_OK && status >= 0; i++) {
         struct consuming *queue = &consumer->queues[i];
-        int status = 0;
-        if (!cancelled && queue->state == IDLE && now_ms >= queue->not_before_ms &&
-            lvt_topology_ready(consumer->broker, i, queue->ticket)) {
-            status = send_consume(consumer, link, i);
-            queue->state = STARTING;
-        } else if (cancelled && queue->state != IDLE) {
+        uint32_t wanted = cancelled ? 0 : queue->prefetch;
+        if (queue->state != IDLE && wanted != queue->window) {
             status = send_cancel(consumer, link, i);
             queue->state = IDLE;
+            queue->serial++;
             set_consuming(consumer, i, false);
         }
-        if (status < 0) {
-            return lvt_connection_lost(status, err);
+        if (status >= 0 && wanted > 0 && queue->state == IDLE && now_ms >= queue->not_before_ms &&
+            lvt_topology_ready(consumer->broker, i, queue->ticket)) {
+            queue->window = wanted;
+            status = send_consume(consumer, link, i);
+            queue->state = STARTING;
         }
     }
-    return LEVERET_OK;
+    return status < 0 ? lvt_connection_lost(status, err) : code;
 }
 
 /* ---- what comes in ---- */
@@ -225,7 +261,7 @@ static uint64_t body_limit(void *ctx, unsigned queue) {
         return 0;
     }
     pthread_mutex_lock(&broker->status.mutex);
-    bool can_reject = broker->queues[queue].can_reject;
+    bool can_reject = broker->queues.items[queue]->can_reject;
     pthread_mutex_unlock(&broker->status.mutex);
     return can_reject || broker->max_body_bytes > KEPT_BODY_MAX ? broker->max_body_bytes
                                                                 : KEPT_BODY_MAX;
@@ -246,7 +282,7 @@ static enum leveret_code take_delivery(struct lvt_consumer *consumer, struct lvt
         lvt_delivery_free(delivery);
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
     }
-    delivery->queue = consumer->broker->routes->queues[incoming->consumer];
+    delivery->queue = consumer->queues[incoming->consumer].route;
     delivery->epoch = consumer->last_epoch;
     lvt_delivery_list_add(&consumer->received, delivery);
     return LEVERET_OK;
@@ -258,7 +294,7 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
     if (incoming->consumer >= consumer->queue_count) {
         return unknown_consumer(err);
     }
-    const struct lvt_queue_state *queue = &broker->queues[incoming->consumer];
+    const struct consuming *queue = &consumer->queues[incoming->consumer];
     struct lvt_field fields[] = {LVT_STRING("queue", queue->name),
                                  LVT_INTEGER("bytes", (int64_t)incoming->body_size),
                                  LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
@@ -282,7 +318,7 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
 }
 
 static void started(struct lvt_consumer *consumer, const amqp_basic_consume_ok_t *ok) {
-    size_t queue = lvt_frames_consumer(ok->consumer_tag);
+    size_t queue = find_consumer(consumer, ok->consumer_tag);
     if (queue < consumer->queue_count && consumer->queues[queue].state == STARTING) {
         consumer->queues[queue].state = CONSUMING;
         consumer->queues[queue].cancels = 0;
@@ -293,8 +329,8 @@ static void started(struct lvt_consumer *consumer, const amqp_basic_consume_ok_t
 /* The broker ended the subscription: the queue was deleted, or lost its leader. */
 static void cancelled(struct lvt_consumer *consumer, struct lvt_link *link,
                       const amqp_basic_cancel_t *cancel) {
-    size_t number = lvt_frames_consumer(cancel->consumer_tag);
-    if (number >= consumer->queue_count) {
+    size_t number = find_consumer(consumer, cancel->consumer_tag);
+    if (number >= consumer->queue_count || consumer->queues[number].state == IDLE) {
         return;
     }
     struct consuming *queue = &consumer->queues[number];
@@ -302,8 +338,7 @@ static void cancelled(struct lvt_consumer *consumer, struct lvt_link *link,
     LVT_LOG(
         consumer->broker->log, LVT_WARN,
         "RabbitMQ ended the consumer (was the queue deleted?): declaring it and consuming again",
-        LVT_STRING("queue", consumer->broker->queues[number].name),
-        LVT_INTEGER("after_ms", (int64_t)delay_ms));
+        LVT_STRING("queue", queue->name), LVT_INTEGER("after_ms", (int64_t)delay_ms));
     queue->state = IDLE;
     queue->not_before_ms = lvt_now_ms() + delay_ms;
     queue->ticket = lvt_topology_request(consumer->broker);
@@ -405,10 +440,10 @@ static enum leveret_code work(struct lvt_consumer *consumer, struct lvt_link *li
         lvt_connection_enter(&link->connection);
         enum leveret_code code = receive(consumer, link, &more, err);
         if (code == LEVERET_OK) {
-            code = settle(consumer, link, end, err);
+            code = subscribe(consumer, link, err); /* before what is given back */
         }
         if (code == LEVERET_OK) {
-            code = subscribe(consumer, link, err);
+            code = settle(consumer, link, end, err);
         }
         lvt_connection_leave(&link->connection);
         lvt_inbox_deliver(&consumer->broker->inbox, &consumer->received);
@@ -423,10 +458,7 @@ static enum leveret_code work(struct lvt_consumer *consumer, struct lvt_link *li
 
 static enum leveret_code session(struct lvt_link *link, struct leveret_error *err) {
     struct lvt_consumer *consumer = of(link);
-    if (lvt_ack_window_init(&consumer->window, consumer->prefetch, consumer->queue_count) !=
-        LEVERET_OK) {
-        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    }
+    consumer->changes_seen = 0; /* so that the new window hears of all queues */
     lvt_frames_init(&consumer->frames, &link->connection, body_limit, consumer);
     for (size_t i = 0; i < consumer->queue_count; i++) {
         consumer->queues[i].state = IDLE;

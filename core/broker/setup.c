@@ -9,6 +9,7 @@
 struct pass {
     struct lvt_broker *broker;
     struct lvt_connection *connection;
+    struct lvt_plan plan;
     struct leveret_error problem; /* code LEVERET_OK: none */
 };
 
@@ -116,12 +117,18 @@ static void set_state(struct pass *pass, struct lvt_queue_state *state, bool dec
     pthread_mutex_unlock(&pass->broker->status.mutex);
 }
 
+static bool is_declared(const struct pass *pass, const struct lvt_queue_state *state) {
+    pthread_mutex_lock(&pass->broker->status.mutex);
+    bool declared = state->declared;
+    pthread_mutex_unlock(&pass->broker->status.mutex);
+    return declared;
+}
+
 /* The broker names the first argument that differs. A queue of another type differs in many: ask
  * again without those that only one type has, then for nothing but the type, so that the type is
  * what is named whether the queue was leveret's or somebody else's. */
-static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue_state *state,
+static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue *queue,
                                     struct lvt_refusal *refusal, struct leveret_error *err) {
-    const struct lvt_queue *queue = state->route;
     struct lvt_mismatch mismatch;
     if (!lvt_mismatch_read(refusal, &mismatch)) {
         return LEVERET_OK;
@@ -136,7 +143,7 @@ static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue_st
             dead_letter_arguments(queue, &arguments);
         }
         enum leveret_code code =
-            lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
+            lvt_declare_queue(pass->connection, queue->name, &arguments, &second, err);
         if (code != LEVERET_OK && code != LEVERET_REFUSED) {
             return code;
         }
@@ -151,16 +158,17 @@ static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue_st
 
 /* A classic queue that somebody else declared, without dead-lettering, is taken as it stands.
  * Returns LEVERET_REFUSED when it is not such a queue; what else it differs in replaces *first. */
-static enum leveret_code take_as_it_stands(struct pass *pass, struct lvt_queue_state *state,
+static enum leveret_code take_as_it_stands(struct pass *pass, const struct lvt_work *work,
                                            struct lvt_refusal *first, struct leveret_error *err) {
+    const struct lvt_queue_state *state = work->state;
     static const char dead_letter[] = "x-dead-letter-";
     struct lvt_arguments arguments = {0};
     struct lvt_refusal second;
     struct lvt_mismatch mismatch;
-    own_arguments(state->route, &arguments);
+    own_arguments(&work->wanted->queue, &arguments);
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
-    if (code == LEVERET_OK && !state->declared) {
+    if (code == LEVERET_OK && !is_declared(pass, state)) {
         LVT_LOG(pass->broker->log, LVT_INFO,
                 "the queue exists without a dead-letter queue of its own: taken as it stands",
                 LVT_STRING("queue", state->name));
@@ -173,9 +181,10 @@ static enum leveret_code take_as_it_stands(struct pass *pass, struct lvt_queue_s
 }
 
 /* Returns LEVERET_OK also when the queue has a problem, which is then noted. */
-static enum leveret_code declare_work_queue(struct pass *pass, struct lvt_queue_state *state,
+static enum leveret_code declare_work_queue(struct pass *pass, const struct lvt_work *work,
                                             struct leveret_error *err) {
-    const struct lvt_queue *queue = state->route;
+    struct lvt_queue_state *state = work->state;
+    const struct lvt_queue *queue = &work->wanted->queue;
     if (queue->type == LVT_QUORUM && queue->max_priority > 0 &&
         lvt_connection_server_major(pass->connection) < 4) {
         struct leveret_error problem;
@@ -201,11 +210,11 @@ static enum leveret_code declare_work_queue(struct pass *pass, struct lvt_queue_
     bool refused = code == LEVERET_REFUSED;
     if (refused && queue->type == LVT_CLASSIC && refusal.code == AMQP_PRECONDITION_FAILED) {
         can_reject = false;
-        code = take_as_it_stands(pass, state, &refusal, err);
+        code = take_as_it_stands(pass, work, &refusal, err);
         refused = code == LEVERET_REFUSED;
     }
     if (refused) {
-        code = blame_type(pass, state, &refusal, err);
+        code = blame_type(pass, queue, &refusal, err);
         queue_refused(pass, state->name, &refusal);
     }
     if (code == LEVERET_OK) {
@@ -280,11 +289,11 @@ static enum leveret_code declare_exchanges(struct pass *pass, struct leveret_err
     if (is_named(broker->exchange)) {
         code = declare_exchange(pass, broker->exchange, err);
     }
-    for (size_t i = 0; i < broker->routes->queue_count && code == LEVERET_OK; i++) {
-        const char *name = broker->routes->queues[i]->exchange;
+    for (size_t i = 0; i < pass->plan.work_count && code == LEVERET_OK; i++) {
+        const char *name = pass->plan.work[i].wanted->queue.exchange;
         bool known = !is_named(name) || (broker->exchange && strcmp(name, broker->exchange) == 0);
         for (size_t j = 0; j < i && !known; j++) {
-            const char *other = broker->routes->queues[j]->exchange;
+            const char *other = pass->plan.work[j].wanted->queue.exchange;
             known = other && strcmp(name, other) == 0;
         }
         if (!known) {
@@ -309,19 +318,18 @@ static enum leveret_code bind_one(struct pass *pass, const char *queue, const ch
     return LEVERET_OK;
 }
 
-static enum leveret_code bind_work_queue(struct pass *pass, const struct lvt_queue_state *state,
+static enum leveret_code bind_work_queue(struct pass *pass, const struct lvt_queue *queue,
                                          struct leveret_error *err) {
-    const struct lvt_queue *queue = state->route;
     enum leveret_code code = LEVERET_OK;
     for (size_t i = 0; i < queue->bind.count && is_named(queue->exchange); i++) {
-        code = bind_one(pass, state->name, queue->exchange, queue->bind.items[i], err);
+        code = bind_one(pass, queue->name, queue->exchange, queue->bind.items[i], err);
         if (code != LEVERET_OK) {
             return code;
         }
     }
     char key[LVT_LADDER_KEY_SIZE];
-    lvt_ladder_end_pattern(lvt_bytes_of(state->name), key);
-    return bind_one(pass, state->name, LVT_LADDER_END, key, err);
+    lvt_ladder_end_pattern(lvt_bytes_of(queue->name), key);
+    return bind_one(pass, queue->name, LVT_LADDER_END, key, err);
 }
 
 /* ---- the ladder ---- */
@@ -386,20 +394,19 @@ static enum leveret_code declare_ladder(struct pass *pass, struct leveret_error 
 /* ---- a pass ---- */
 
 static enum leveret_code set_up(struct pass *pass, struct leveret_error *err) {
-    struct lvt_broker *broker = pass->broker;
-    size_t work_queues = broker->routes->queue_count;
+    const struct lvt_plan *plan = &pass->plan;
     enum leveret_code code = declare_exchanges(pass, err);
-    for (size_t i = work_queues; i < broker->queue_count && code == LEVERET_OK; i++) {
-        code = declare_dead_letters(pass, &broker->queues[i], err);
+    for (size_t i = 0; i < plan->dead_letter_count && code == LEVERET_OK; i++) {
+        code = declare_dead_letters(pass, plan->dead_letters[i], err);
     }
     if (code == LEVERET_OK) {
         code = declare_ladder(pass, err);
     }
-    for (size_t i = 0; i < work_queues && code == LEVERET_OK; i++) {
-        struct lvt_queue_state *state = &broker->queues[i];
-        code = declare_work_queue(pass, state, err);
-        if (code == LEVERET_OK && state->declared) {
-            code = bind_work_queue(pass, state, err);
+    for (size_t i = 0; i < plan->work_count && code == LEVERET_OK; i++) {
+        const struct lvt_work *work = &plan->work[i];
+        code = declare_work_queue(pass, work, err);
+        if (code == LEVERET_OK && is_declared(pass, work->state)) {
+            code = bind_work_queue(pass, &work->wanted->queue, err);
         }
     }
     return code;
@@ -408,9 +415,14 @@ static enum leveret_code set_up(struct pass *pass, struct leveret_error *err) {
 enum leveret_code lvt_setup(struct lvt_broker *broker, struct lvt_connection *connection,
                             struct leveret_error *ret_problem, struct leveret_error *err) {
     struct pass pass = {.broker = broker, .connection = connection};
-    enum leveret_code code = set_up(&pass, err);
+    enum leveret_code code = lvt_plan_take(broker, &pass.plan, err);
+    if (code != LEVERET_OK) {
+        return code;
+    }
+    code = set_up(&pass, err);
     if (code == LEVERET_OK) {
         *ret_problem = pass.problem;
     }
+    lvt_plan_free(&pass.plan);
     return code;
 }

@@ -8,23 +8,13 @@
 #include "broker/broker.h"
 #include "broker/inbox.h"
 #include "broker/link.h"
+#include "broker/queues.h"
 #include "broker/url.h"
 #include "broker/watchdog.h"
 
 struct lvt_consumer;
 struct lvt_publisher;
 struct lvt_topology;
-
-/* A queue that is declared and counted. */
-struct lvt_queue_state {
-    const struct lvt_queue *route; /* NULL: a dead-letter queue */
-    char *name;
-    /* under the status mutex */
-    int64_t depth, consumers;
-    bool consuming;
-    bool declared;   /* it is there, as it should be */
-    bool can_reject; /* has somewhere to put a rejected message */
-};
 
 /* Under its mutex. */
 struct lvt_status {
@@ -46,7 +36,6 @@ struct lvt_broker {
     char *ca_file, *exchange, *name;
     uint32_t heartbeat_s;
     uint64_t max_body_bytes;
-    const struct lvt_routes *routes;
     const struct lvt_log *log;
     struct lvt_broker_sink sink;
 
@@ -54,14 +43,15 @@ struct lvt_broker {
     struct lvt_watchdog watchdog;
     struct lvt_link links[LVT_LINK_ROLES];
     struct lvt_status status;
-    struct lvt_queue_state *queues; /* work queues first, numbered as in the routes */
-    size_t queue_count;
+    struct lvt_queues queues;
 
     struct lvt_consumer *consumer;
     struct lvt_publisher *publisher;
     struct lvt_topology *topology;
 
-    bool cancelled; /* the loop's thread's */
+    /* the loop's thread's */
+    const struct lvt_routes *routes;
+    bool cancelled;
 };
 
 /* ---- status.c ---- */

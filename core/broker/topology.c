@@ -55,7 +55,7 @@ bool lvt_topology_ready(struct lvt_broker *broker, size_t queue, uint64_t ticket
     bool looked = topology->verified && topology->completed >= ticket;
     pthread_mutex_unlock(&topology->mutex);
     pthread_mutex_lock(&broker->status.mutex);
-    bool declared = broker->queues[queue].declared;
+    bool declared = broker->queues.items[queue]->declared;
     pthread_mutex_unlock(&broker->status.mutex);
     return looked && declared;
 }
@@ -63,11 +63,14 @@ bool lvt_topology_ready(struct lvt_broker *broker, size_t queue, uint64_t ticket
 static enum leveret_code ask_for_depths(struct lvt_link *link, bool *ret_missing,
                                         struct leveret_error *err) {
     struct lvt_broker *broker = link->broker;
-    for (size_t i = 0; i < broker->queue_count; i++) {
-        struct lvt_queue_state *state = &broker->queues[i];
+    struct lvt_queue_state *state;
+    for (size_t i = 0; (state = lvt_queue_at(broker, i)); i++) {
         struct lvt_refusal refusal;
         uint32_t depth = 0, consumers = 0;
-        if (!state->declared) {
+        pthread_mutex_lock(&broker->status.mutex);
+        bool ask = state->declared && (state->wanted || state->dead_letter);
+        pthread_mutex_unlock(&broker->status.mutex);
+        if (!ask) {
             continue;
         }
         enum leveret_code code =

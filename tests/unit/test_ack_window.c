@@ -49,7 +49,10 @@ static int set_up(void **state) {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     fixture->broker.fail_after = -1;
     *state = fixture;
-    return lvt_ack_window_init(&fixture->window, prefetch, 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(lvt_ack_window_queue(&fixture->window, i, prefetch[i]));
+    }
+    return 0;
 }
 
 static int tear_down(void **state) {

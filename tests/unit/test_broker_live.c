@@ -167,6 +167,7 @@ static int start(void **state) {
     live->queue = (struct lvt_queue){.name = live->queue_name,
                                      .dead_letter = live->dead_letter,
                                      .exchange = "",
+                                     .handler_count = 1,
                                      .prefetch = 100};
     live->queues[0] = &live->queue;
     live->routes = (struct lvt_routes){.queues = live->queues, .queue_count = 1};
@@ -382,6 +383,79 @@ static void test_what_is_not_acked_comes_again(void **state) {
     ack_all(live);
 }
 
+static void test_what_is_given_back_comes_again(void **state) {
+    struct live *live = need_server(state);
+    wait_for_consumer(live);
+    struct lvt_publish publish = to(LVT_TO_QUEUE, live->queue_name, 0);
+    live->port.publish(live->port.self, &publish);
+    live->port.flush(live->port.self);
+    run_until(live, &live->delivered_count, 1);
+    live->port.requeue(live->port.self, live->delivered);
+    live->port.flush(live->port.self);
+    run_until(live, &live->delivered_count, 2);
+    assert_true(live->delivered->next->redelivered);
+    assert_int_not_equal(live->delivered->tag, live->delivered->next->tag);
+    live->port.ack(live->port.self, live->delivered->next);
+    live->port.flush(live->port.self);
+    run_until(live, &live->answered_count, 1);
+}
+
+static void update(struct live *live) {
+    struct leveret_error err;
+    assert_int_equal(lvt_broker_update(live->broker, &err), LEVERET_OK);
+}
+
+/* What a consumer that is gone has in hand can be settled; the queue is taken up again later. */
+static void test_queues_come_and_go(void **state) {
+    struct live *live = need_server(state);
+    char other_name[80];
+    struct lvt_queue other = live->queue, *both[] = {&live->queue, &other};
+    snprintf(other_name, sizeof other_name, "%s.other", live->queue_name);
+    other.name = other_name;
+    wait_for_consumer(live);
+    struct lvt_publish publishes[3];
+    publishes[0] = to(LVT_TO_QUEUE, live->queue_name, 0);
+    live->port.publish(live->port.self, &publishes[0]);
+    live->port.flush(live->port.self);
+    run_until(live, &live->delivered_count, 1);
+
+    live->queue.handler_count = 0;
+    live->routes = (struct lvt_routes){.queues = both, .queue_count = 2};
+    update(live);
+    bool consuming = false;
+    uint64_t due_ms = lvt_now_ms() + 20000;
+    while (!consuming && lvt_now_ms() < due_ms) {
+        struct lvt_broker_queue queues[8];
+        lvt_eventfd_wait(live->wake_fd, 10);
+        size_t count = lvt_broker_queues(live->broker, queues, 8);
+        for (size_t i = 0; i < count && i < 8; i++) {
+            consuming |= strcmp(queues[i].name, other_name) == 0 && queues[i].consuming;
+            assert_string_not_equal(queues[i].name, live->queue_name);
+        }
+    }
+    assert_true(consuming);
+    publishes[1] = to(LVT_TO_QUEUE, live->queue_name, 0);
+    live->port.publish(live->port.self, &publishes[1]);
+    publishes[2] = to(LVT_TO_QUEUE, other_name, 0);
+    live->port.publish(live->port.self, &publishes[2]);
+    live->port.flush(live->port.self);
+    run_until(live, &live->answered_count, 3);
+    run_until(live, &live->delivered_count, 2);
+    assert_ptr_equal(live->delivered->next->queue, &other);
+    ack_all(live); /* also of the one that is not consumed any more */
+
+    live->queue.handler_count = 1;
+    live->queue.prefetch = 7;
+    update(live);
+    run_until(live, &live->delivered_count, 3);
+    assert_ptr_equal(live->delivered->queue, &live->queue);
+    assert_false(live->delivered->redelivered);
+    live->queue.prefetch = 5; /* another consumer: the first one's delivery can still be acked */
+    update(live);
+    wait_for_consumer(live);
+    ack_all(live);
+}
+
 int main(void) {
 #define LIVE(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
@@ -395,6 +469,8 @@ int main(void) {
         LIVE(test_a_return_with_a_nul_in_it_is_no_confirm),
         LIVE(test_a_body_over_the_limit_goes_to_the_dead_letters),
         LIVE(test_what_is_not_acked_comes_again),
+        LIVE(test_what_is_given_back_comes_again),
+        LIVE(test_queues_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
