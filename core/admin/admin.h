@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "engine/routes.h"
 #include "engine/stats.h"
 
 struct lvt_queue_figures {
@@ -42,6 +43,7 @@ struct lvt_snapshot {
     size_t connected_count;
     const struct lvt_queue_figures *queues;
     size_t queue_count;
+    const struct lvt_routes *routes; /* NULL: none are told of */
     uint64_t uptime_s;
 };
 

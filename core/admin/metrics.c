@@ -35,10 +35,16 @@ static void sample(struct lvt_buffer *out, const char *name, const char *key,
     lvt_buffer_char(out, '"');
 }
 
+static void label(struct lvt_buffer *out, const char *key, const char *text) {
+    lvt_buffer_printf(out, ",%s=\"", key);
+    value(out, lvt_bytes_of(text));
+    lvt_buffer_char(out, '"');
+}
+
 /* ---- the metrics ---- */
 
 static bool has_counts(const struct lvt_event_stats *event) {
-    uint64_t sum = event->handler.count;
+    uint64_t sum = event->runs != NULL;
     for (size_t i = 0; i < LVT_OUTCOME_COUNT; i++)
         sum += event->outcomes[i];
     return sum > 0;
@@ -76,39 +82,79 @@ static void write_published(const struct lvt_stats *stats, struct lvt_buffer *ou
         }
 }
 
-static void write_histogram(struct lvt_buffer *out, const char *name, struct lvt_bytes type,
+/* What a histogram is of; the last two may be NULL. */
+struct subject {
+    struct lvt_bytes event;
+    const char *handler, *version;
+};
+
+static void subject_sample(struct lvt_buffer *out, const char *name,
+                           const struct subject *subject) {
+    sample(out, name, "event", subject->event);
+    if (subject->handler) {
+        label(out, "handler", subject->handler);
+        label(out, "version", subject->version);
+    }
+}
+
+static void write_histogram(struct lvt_buffer *out, const char *name, const struct subject *subject,
                             const struct lvt_histogram *histogram, const uint64_t *bounds_ms) {
     char part[64];
     uint64_t below = 0;
     snprintf(part, sizeof part, "%s_bucket", name);
     for (size_t i = 0; i < LVT_HISTOGRAM_BOUNDS; i++) {
         below += histogram->buckets[i];
-        sample(out, part, "event", type);
+        subject_sample(out, part, subject);
         lvt_buffer_printf(out, ",le=\"%g\"} %" PRIu64 "\n", (double)bounds_ms[i] / 1000, below);
     }
-    sample(out, part, "event", type);
+    subject_sample(out, part, subject);
     lvt_buffer_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", histogram->count);
     snprintf(part, sizeof part, "%s_sum", name);
-    sample(out, part, "event", type);
+    subject_sample(out, part, subject);
     lvt_buffer_printf(out, "} %" PRIu64 ".%03u\n", histogram->sum_ms / 1000,
                       (unsigned)(histogram->sum_ms % 1000));
     snprintf(part, sizeof part, "%s_count", name);
-    sample(out, part, "event", type);
+    subject_sample(out, part, subject);
     lvt_buffer_printf(out, "} %" PRIu64 "\n", histogram->count);
 }
 
 static void write_histograms(const struct lvt_stats *stats, struct lvt_buffer *out) {
-    family(out, "leveret_handler_seconds", "histogram", "How long handlers took.");
+    family(out, "leveret_handler_seconds", "histogram",
+           "How long handlers took; of the last few versions.");
     for (const struct lvt_event_stats *event = stats->first; event; event = event->next)
-        if (event->handler.count > 0)
-            write_histogram(out, "leveret_handler_seconds", event->type, &event->handler,
+        for (const struct lvt_run_stats *runs = event->runs; runs; runs = runs->next) {
+            const struct subject subject = {event->type, runs->handler, runs->version};
+            write_histogram(out, "leveret_handler_seconds", &subject, &runs->seconds,
                             lvt_handler_bounds_ms);
+        }
     family(out, "leveret_event_age_seconds", "histogram",
            "How old events were when their handler began.");
-    for (const struct lvt_event_stats *event = stats->first; event; event = event->next)
+    for (const struct lvt_event_stats *event = stats->first; event; event = event->next) {
+        const struct subject subject = {.event = event->type};
         if (event->age.count > 0)
-            write_histogram(out, "leveret_event_age_seconds", event->type, &event->age,
+            write_histogram(out, "leveret_event_age_seconds", &subject, &event->age,
                             lvt_age_bounds_ms);
+    }
+}
+
+static void write_handlers(const struct lvt_snapshot *snapshot, struct lvt_buffer *out) {
+    const struct lvt_routes *routes = snapshot->routes;
+    family(out, "leveret_handler_info", "gauge", "1 for each handler, with its version.");
+    for (size_t i = 0; routes && i < routes->handler_count; i++) {
+        const struct lvt_handler *handler = routes->handlers[i];
+        sample(out, "leveret_handler_info", "handler", lvt_bytes_of(handler->name));
+        label(out, "version", handler->version);
+        label(out, "queue", handler->queue->name);
+        lvt_buffer_text(out, "} 1\n");
+    }
+    family(out, "leveret_reloads_total", "counter", "What came of changes of handlers' files.");
+    for (const struct lvt_reload_stats *reloads = snapshot->stats->reloads; reloads;
+         reloads = reloads->next)
+        for (int i = 0; i < LVT_RELOAD_RESULT_COUNT; i++) {
+            sample(out, "leveret_reloads_total", "handler", lvt_bytes_of(reloads->handler));
+            label(out, "result", lvt_reload_text((enum lvt_reload_result)i));
+            lvt_buffer_printf(out, "} %" PRIu64 "\n", reloads->results[i]);
+        }
 }
 
 static void write_queues(const struct lvt_snapshot *snapshot, struct lvt_buffer *out) {
@@ -140,6 +186,7 @@ void lvt_metrics_write(const struct lvt_snapshot *snapshot, struct lvt_buffer *o
     write_events(stats, out);
     write_published(stats, out);
     write_histograms(stats, out);
+    write_handlers(snapshot, out);
     family(out, "leveret_in_flight", "gauge", "Events whose handler runs now.");
     lvt_buffer_printf(out, "leveret_in_flight %" PRIu64 "\n", stats->in_flight);
     write_queues(snapshot, out);

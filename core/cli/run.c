@@ -10,7 +10,8 @@ static const char help[] =
     "usage: leveret run [-c FILE] [--embedded]\n"
     "\n"
     "Runs the worker until SIGTERM or SIGINT: it then takes no more events, finishes those in\n"
-    "hand within shutdown_timeout_ms, and ends. A second signal ends it at once.\n"
+    "hand within shutdown_timeout_ms, and ends. A second signal ends it at once. Handlers are\n"
+    "reloaded when their files change; SIGHUP compares them at once.\n"
     "\n"
     "  -c, --config FILE  the configuration (default: leveret.lua, where there is one)\n"
     "  --embedded         broker, ledger and cache inside the process: reads one event a line "
@@ -36,10 +37,18 @@ static void stop(int signal_number) {
     errno = saved_errno;
 }
 
+static void reload(int signal_number) {
+    (void)signal_number;
+    leveret_worker_reload(running);
+}
+
 static void catch_signals(void) {
     const int caught[] = {SIGTERM, SIGINT};
     struct sigaction action = {.sa_handler = stop};
+    struct sigaction hangup = {.sa_handler = reload, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
+    sigemptyset(&hangup.sa_mask);
+    sigaction(SIGHUP, &hangup, NULL);
     for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
         sigaction(caught[i], &action, NULL);
 }
@@ -86,6 +95,7 @@ static enum leveret_code run_worker(struct lvt_program *program, struct leveret_
     enum leveret_code code = leveret_worker_run(program->worker, err);
     signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
+    signal(SIGHUP, SIG_IGN); /* there is nothing to reload any more */
     if (code == LEVERET_OK)
         lvt_log(&program->log, LVT_INFO, "shutdown: done", NULL, 0);
     return code;

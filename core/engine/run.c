@@ -74,8 +74,8 @@ static void never_connected(struct lvt_run *run) {
     LVT_LOG(run->engine->options.log, LVT_WARN,
             "no connection of the pool was free within timeout_ms; the event runs again at no cost "
             "of an attempt: raise postgres.pool, or lower the handlers' concurrency",
-            LVT_STRING("handler", run->handler->name), LVT_TEXT("event", run->event->type),
-            LVT_TEXT("id", run->event->id));
+            LVT_STRING("handler", run->handler->name), LVT_STRING("version", run->handler->version),
+            LVT_TEXT("event", run->event->type), LVT_TEXT("id", run->event->id));
     lvt_run_stop(run, &verdict);
 }
 
@@ -187,7 +187,8 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     } else {
         lvt_event_judge(event, verdict);
     }
-    lvt_stats_observe_handler(engine->options.stats, event->type, event->duration_ms);
+    lvt_stats_observe_handler(engine->options.stats, event->type, run->handler->name,
+                              run->handler->version, event->duration_ms);
     lvt_effects_end(run);
     if (!commits(&event->verdict))
         lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
@@ -211,7 +212,7 @@ void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict) {
 void lvt_run_log(struct lvt_run *run, enum lvt_level level, const char *text,
                  const struct lvt_field *fields, size_t field_count) {
     const struct lvt_log *log = run->engine->options.log;
-    struct lvt_field all[LOG_FIELDS_MAX + 2];
+    struct lvt_field all[LOG_FIELDS_MAX + 4];
     if (level < log->level)
         return;
     size_t count = 0;
@@ -220,5 +221,7 @@ void lvt_run_log(struct lvt_run *run, enum lvt_level level, const char *text,
     all[count++] = LVT_TEXT("event", run->event->type);
     if (run->event->id.len > 0)
         all[count++] = LVT_TEXT("id", run->event->id);
+    all[count++] = LVT_STRING("handler", run->handler->name);
+    all[count++] = LVT_STRING("version", run->handler->version);
     lvt_log(log, level, text, all, count);
 }

@@ -48,6 +48,8 @@ static void wait_for_turn(struct lvt_engine *engine, struct lvt_event *event, ui
     }
     LVT_LOG(engine->options.log, LVT_DEBUG, "waits for its turn to come again",
             LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
+            LVT_STRING("handler", event->handler->name),
+            LVT_STRING("version", event->handler->version),
             LVT_TEXT("reason", event->verdict.reason));
     lvt_event_enter(engine, event, LVT_STAGE_WAITING);
     lvt_event_wait(engine, event, first_ms, cap_ms, turn_again);

@@ -42,14 +42,47 @@ struct lvt_histogram {
 extern const uint64_t lvt_handler_bounds_ms[LVT_HISTOGRAM_BOUNDS];
 extern const uint64_t lvt_age_bounds_ms[LVT_HISTOGRAM_BOUNDS];
 
+/* How long one version of a handler took. Of each event type the last few versions are kept. */
+#define LVT_STATS_VERSIONS_MAX 4
+
+struct lvt_run_stats {
+    struct lvt_run_stats *next;
+    struct lvt_histogram seconds;
+    char version[13];
+    char handler[];
+};
+
 struct lvt_event_stats {
     struct lvt_event_stats *hash_next;
     struct lvt_event_stats *next; /* in the order in which the types were first seen */
     struct lvt_bytes type;        /* NUL-terminated */
     uint64_t outcomes[LVT_OUTCOME_COUNT];
     uint64_t published[LVT_PUBLISH_DROPPED + 1]; /* by enum lvt_publish_result */
-    struct lvt_histogram handler;                /* how long handlers took */
+    struct lvt_run_stats *runs;                  /* newest version first */
     struct lvt_histogram age;                    /* how old events were when a handler began */
+};
+
+/* What came of a change of a handler's file. */
+#define LVT_RELOADS(XX)                                                                            \
+    XX(OK, "ok")                                                                                   \
+    XX(ADDED, "added")                                                                             \
+    XX(REMOVED, "removed")                                                                         \
+    XX(FAILED, "failed")
+
+enum lvt_reload_result {
+#define XX(name, text) LVT_RELOAD_##name,
+    LVT_RELOADS(XX)
+#undef XX
+        LVT_RELOAD_RESULT_COUNT,
+};
+
+/* Handlers whose reloads are counted by name; the others count as "other". */
+#define LVT_STATS_RELOADS_MAX 1000
+
+struct lvt_reload_stats {
+    struct lvt_reload_stats *next;
+    uint64_t results[LVT_RELOAD_RESULT_COUNT];
+    char handler[];
 };
 
 #define LVT_STATS_BUCKETS 1024
@@ -60,6 +93,8 @@ struct lvt_stats {
     struct lvt_event_stats other;
     size_t type_count;
     bool other_listed;
+    struct lvt_reload_stats *reloads; /* newest first */
+    size_t reload_count;
     uint64_t outcomes[LVT_OUTCOME_COUNT]; /* of all types */
     uint64_t events_without_id;
     uint64_t in_flight; /* events whose handler runs now */
@@ -77,9 +112,17 @@ struct lvt_event_stats *lvt_stats_event(struct lvt_stats *stats, struct lvt_byte
 void lvt_stats_count(struct lvt_stats *stats, struct lvt_bytes type, enum lvt_outcome outcome);
 void lvt_stats_count_published(struct lvt_stats *stats, struct lvt_bytes type,
                                enum lvt_publish_result result);
-void lvt_stats_observe_handler(struct lvt_stats *stats, struct lvt_bytes type,
-                               uint64_t duration_ms);
+/* Not counted when there is no memory for a version that was never counted before. */
+void lvt_stats_observe_handler(struct lvt_stats *stats, struct lvt_bytes type, const char *handler,
+                               const char *version, uint64_t duration_ms);
 void lvt_stats_observe_age(struct lvt_stats *stats, struct lvt_bytes type, uint64_t age_ms);
+
+/* Not counted when there is no memory for a handler that was never counted before. */
+void lvt_stats_count_reload(struct lvt_stats *stats, const char *handler,
+                            enum lvt_reload_result result);
+
+/* "ok", ... */
+const char *lvt_reload_text(enum lvt_reload_result result);
 
 /* "processed", ... */
 const char *lvt_outcome_text(enum lvt_outcome outcome);

@@ -4,6 +4,7 @@
 
 #include "base/container.h"
 #include "lane/state.h"
+#include "runtime/reload.h"
 
 #define COUNTERS_EVERY_MS 30000
 #define WATCH_EVERY_MS 250
@@ -37,6 +38,8 @@ static void watch(struct lvt_timer *timer) {
     lvt_ledger_status(lane->ledger, &ledger);
     lvt_cache_status(lane->cache, &cache);
     size_t count = lvt_lane_queues(lane);
+    if (lane->options.routes->handler_count == 0)
+        lane->consuming_at_ms = now_ms(lane); /* as its folders want it */
     for (size_t i = 0; i < count && i < lane->queue_size; i++)
         if (lane->queues[i].consuming)
             lane->consuming_at_ms = now_ms(lane);
@@ -124,6 +127,14 @@ void lvt_lane_stop(struct lvt_lane *lane) {
     uv_async_send(&lane->stop_wake);
 }
 
+static void reload_woke(uv_async_t *wake) {
+    lvt_lane_reload_now(wake->data);
+}
+
+void lvt_lane_reload(struct lvt_lane *lane) {
+    uv_async_send(&lane->reload_wake);
+}
+
 static enum leveret_code make_engine(struct lvt_lane *lane, struct leveret_error *err) {
     const struct lvt_config *config = lane->options.config;
     lane->stats = lvt_stats_new(now_ms(lane));
@@ -192,7 +203,8 @@ enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lv
     uv_async_init(&lane->loop.uv, &lane->broker_wake, broker_woke);
     uv_async_init(&lane->loop.uv, &lane->engine_wake, engine_woke);
     uv_async_init(&lane->loop.uv, &lane->stop_wake, stop_woke);
-    lane->broker_wake.data = lane->stop_wake.data = lane;
+    uv_async_init(&lane->loop.uv, &lane->reload_wake, reload_woke);
+    lane->broker_wake.data = lane->stop_wake.data = lane->reload_wake.data = lane;
     code = make_engine(lane, err);
     if (code == LEVERET_OK)
         code = make_broker(lane, err);
@@ -232,6 +244,9 @@ enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err)
     if (!lvt_timer_start(&lane->loop.timers, &lane->counters, now_ms(lane) + COUNTERS_EVERY_MS) ||
         !lvt_timer_start(&lane->loop.timers, &lane->watch, now_ms(lane) + WATCH_EVERY_MS))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for timers");
+    code = lvt_lane_follow_files(lane, err);
+    if (code != LEVERET_OK)
+        return code;
     lvt_loop_run(&lane->loop);
     show(lane);
     if (lane->failure.code == LEVERET_OK)
@@ -245,6 +260,7 @@ void lvt_lane_free(struct lvt_lane *lane) {
     if (lane->stage != LVT_LANE_CLOSING)
         lvt_lane_close(lane);
     lvt_loop_run(&lane->loop);
+    lvt_reload_free(lane->reload);
     lvt_engine_free(lane->engine);
     lvt_broker_free(lane->broker);
     lvt_ledger_free(lane->ledger);

@@ -43,6 +43,10 @@ const struct lvt_lane_shown *lvt_lane_shown(const struct lvt_lane *lane);
  * ends as soon as it has begun, and after it, too. */
 void lvt_lane_stop(struct lvt_lane *lane);
 
+/* Compares the handlers with their files at once, as it also does by itself when a file changes.
+ * From any thread, and from a signal handler. */
+void lvt_lane_reload(struct lvt_lane *lane);
+
 /* Not while it runs. NULL is fine. */
 void lvt_lane_free(struct lvt_lane *lane);
 

@@ -21,6 +21,7 @@ void lvt_lane_drain(struct lvt_lane *lane) {
     lane->stage = LVT_LANE_DRAINING;
     atomic_store_explicit(&lane->shown.ready, false, memory_order_relaxed);
     say(lane, "shutdown: consuming stops");
+    lvt_lane_stop_following(lane);
     lvt_broker_cancel(lane->broker);
     lvt_engine_drain(lane->engine);
     LVT_LOG(lane->options.log, LVT_INFO, "shutdown: finishing what is in flight",
@@ -53,6 +54,7 @@ static void port_closed(struct lvt_lane *lane, const char *text) {
     uv_close((uv_handle_t *)&lane->broker_wake, NULL);
     uv_close((uv_handle_t *)&lane->engine_wake, NULL);
     uv_close((uv_handle_t *)&lane->stop_wake, NULL);
+    uv_close((uv_handle_t *)&lane->reload_wake, NULL);
     lvt_loop_close(&lane->loop);
 }
 
@@ -74,6 +76,7 @@ static void admin_closed(void *ctx) {
 
 void lvt_lane_close(struct lvt_lane *lane) {
     lane->stage = LVT_LANE_CLOSING;
+    lvt_lane_stop_following(lane);
     if (lane->started)
         lvt_lane_log_counters(lane);
     lane->open_ports = 1; /* this function's own, so that the last is not the first */

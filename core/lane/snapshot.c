@@ -32,7 +32,7 @@ static bool all_consuming(struct lvt_lane *lane) {
     for (size_t i = 0; i < count; i++)
         if (!lane->queues[i].dead_letter && !lane->queues[i].consuming)
             return false;
-    return count > 0;
+    return true;
 }
 
 bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size) {
@@ -48,6 +48,8 @@ bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size) {
     else if (!rabbitmq || !ledger.ready || !cache.connected)
         snprintf(reason, size, "away:%s%s%s", rabbitmq ? "" : " RabbitMQ",
                  ledger.ready ? "" : " PostgreSQL", cache.connected ? "" : " Redis");
+    else if (lane->options.routes->handler_count == 0)
+        snprintf(reason, size, "there is no handler");
     else if (!all_consuming(lane))
         snprintf(reason, size, "not every queue is consumed yet");
     else
@@ -85,6 +87,7 @@ void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot) {
         lane->figures[i] = (struct lvt_queue_figures){queue->name, queue->dead_letter, queue->depth,
                                                       queue->consumers};
     }
+    ret_snapshot->routes = lane->options.routes;
     ret_snapshot->queues = lane->figures;
     ret_snapshot->queue_count = count;
     uint64_t now_ms = lane->loop.clock.now_ms(lane->loop.clock.self);

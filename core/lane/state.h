@@ -7,6 +7,7 @@
 #include "cache/cache.h"
 #include "engine/engine.h"
 #include "http/http.h"
+#include "lane/folders.h"
 #include "lane/lane.h"
 #include "lane/loop.h"
 #include "ledger/ledger.h"
@@ -28,8 +29,10 @@ struct lvt_lane {
     struct lvt_cache *cache;
     struct lvt_http *http;
     struct lvt_admin *admin;
-    uv_async_t broker_wake, engine_wake, stop_wake;
-    struct lvt_timer counters, watch, deadline;
+    struct lvt_reload *reload;
+    struct lvt_folders *folders; /* NULL: not watched */
+    uv_async_t broker_wake, engine_wake, stop_wake, reload_wake;
+    struct lvt_timer counters, watch, deadline, scan_again;
     enum lvt_lane_stage stage;
     bool started;
     bool everything_ready;           /* has been logged */
@@ -43,6 +46,13 @@ struct lvt_lane {
 
 /* lane.c */
 void lvt_lane_log_counters(struct lvt_lane *lane);
+
+/* reload.c */
+/* Keeps the handlers as their files are, from now on. */
+enum leveret_code lvt_lane_follow_files(struct lvt_lane *lane,
+                                        struct leveret_error *err) LVT_MUST_CHECK;
+void lvt_lane_reload_now(struct lvt_lane *lane);
+void lvt_lane_stop_following(struct lvt_lane *lane);
 
 /* snapshot.c */
 void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot);

@@ -197,6 +197,14 @@ void leveret_worker_stop(struct leveret_worker *worker) {
     errno = errno_before;
 }
 
+void leveret_worker_reload(struct leveret_worker *worker) {
+    int errno_before = errno; /* perhaps of what a signal handler interrupts */
+    struct lvt_lane *lane = atomic_load(&worker->lane);
+    if (lane)
+        lvt_lane_reload(lane);
+    errno = errno_before;
+}
+
 bool leveret_worker_ended(const struct leveret_worker *worker) {
     return atomic_load(&worker->stage) == LVT_WORKER_ENDED;
 }

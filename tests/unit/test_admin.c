@@ -171,9 +171,10 @@ static void serves_prometheus_text(void **state) {
     lvt_stats_count(f->stats, type, LVT_OUTCOME_PROCESSED);
     lvt_stats_count(f->stats, LVT_LITERAL("a\"b\\c\nd\xff"), LVT_OUTCOME_FAILED);
     lvt_stats_count_published(f->stats, LVT_LITERAL("out"), LVT_PUBLISH_CONFIRMED);
-    lvt_stats_observe_handler(f->stats, type, 3);
-    lvt_stats_observe_handler(f->stats, type, 1500);
+    lvt_stats_observe_handler(f->stats, type, "h", "abcdef012345", 3);
+    lvt_stats_observe_handler(f->stats, type, "h", "abcdef012345", 1500);
     lvt_stats_observe_age(f->stats, type, 20);
+    lvt_stats_count_reload(f->stats, "h", LVT_RELOAD_OK);
     f->stats->in_flight = 9;
     f->stats->events_without_id = 4;
     const char *answer = ask(f, "GET", "/metrics");
@@ -186,13 +187,28 @@ static void serves_prometheus_text(void **state) {
     HAS(answer, "\nleveret_published_total{event=\"out\",outcome=\"confirmed\"} 1\n");
     HAS_NOT(answer, "leveret_events_total{event=\"out\"");
     HAS(answer, "# TYPE leveret_handler_seconds histogram\n");
-    HAS(answer, "\nleveret_handler_seconds_bucket{event=\"ticket.created\",le=\"0.002\"} 0\n");
-    HAS(answer, "\nleveret_handler_seconds_bucket{event=\"ticket.created\",le=\"0.005\"} 1\n");
-    HAS(answer, "\nleveret_handler_seconds_bucket{event=\"ticket.created\",le=\"1\"} 1\n");
-    HAS(answer, "\nleveret_handler_seconds_bucket{event=\"ticket.created\",le=\"2.5\"} 2\n");
-    HAS(answer, "\nleveret_handler_seconds_bucket{event=\"ticket.created\",le=\"+Inf\"} 2\n");
-    HAS(answer, "\nleveret_handler_seconds_sum{event=\"ticket.created\"} 1.503\n");
-    HAS(answer, "\nleveret_handler_seconds_count{event=\"ticket.created\"} 2\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_bucket{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\",le=\"0.002\"} 0\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_bucket{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\",le=\"0.005\"} 1\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_bucket{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\",le=\"1\"} 1\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_bucket{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\",le=\"2.5\"} 2\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_bucket{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\",le=\"+Inf\"} 2\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_sum{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\"} 1.503\n");
+    HAS(answer,
+        "\nleveret_handler_seconds_count{event=\"ticket.created\",handler=\"h\",version="
+        "\"abcdef012345\"} 2\n");
+    HAS(answer, "\nleveret_reloads_total{handler=\"h\",result=\"ok\"} 1\n");
     HAS(answer, "\nleveret_event_age_seconds_bucket{event=\"ticket.created\",le=\"86400\"} 1\n");
     HAS(answer, "\nleveret_in_flight 9\n");
     HAS(answer, "\nleveret_queue_depth{queue=\"work \\\"one\\\"\"} 7\n");

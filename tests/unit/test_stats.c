@@ -67,12 +67,12 @@ static void bounds_belong_to_the_bucket_below(void **state) {
     (void)state;
     struct lvt_stats *stats = lvt_stats_new(0);
     struct lvt_bytes type = LVT_LITERAL("t");
-    const struct lvt_histogram *handler = &lvt_stats_event(stats, type)->handler;
-    lvt_stats_observe_handler(stats, type, 0);
-    lvt_stats_observe_handler(stats, type, 1);
-    lvt_stats_observe_handler(stats, type, 3);
-    lvt_stats_observe_handler(stats, type, 60000);
-    lvt_stats_observe_handler(stats, type, 60001);
+    lvt_stats_observe_handler(stats, type, "h", "v1", 0);
+    lvt_stats_observe_handler(stats, type, "h", "v1", 1);
+    lvt_stats_observe_handler(stats, type, "h", "v1", 3);
+    lvt_stats_observe_handler(stats, type, "h", "v1", 60000);
+    lvt_stats_observe_handler(stats, type, "h", "v1", 60001);
+    const struct lvt_histogram *handler = &lvt_stats_event(stats, type)->runs->seconds;
     assert_int_equal(handler->buckets[0], 2);
     assert_int_equal(handler->buckets[1], 0);
     assert_int_equal(handler->buckets[2], 1);
@@ -91,6 +91,44 @@ static void bounds_belong_to_the_bucket_below(void **state) {
     lvt_stats_free(NULL);
 }
 
+/* A reload must not make the memory, or the page, grow. */
+static void few_versions_are_kept(void **state) {
+    (void)state;
+    struct lvt_stats *stats = lvt_stats_new(0);
+    struct lvt_bytes type = LVT_LITERAL("t");
+    char version[13];
+    for (int i = 0; i < 100; i++) {
+        snprintf(version, sizeof version, "v%d", i);
+        lvt_stats_observe_handler(stats, type, "h", version, 1);
+        lvt_stats_observe_handler(stats, type, "h", version, 1);
+    }
+    int count = 0;
+    const struct lvt_run_stats *runs = lvt_stats_event(stats, type)->runs;
+    assert_string_equal(runs->version, "v99");
+    for (; runs; runs = runs->next, count++)
+        assert_int_equal(runs->seconds.count, 2);
+    assert_int_equal(count, LVT_STATS_VERSIONS_MAX);
+    lvt_stats_free(stats);
+}
+
+static void reloads_are_counted_by_handler(void **state) {
+    (void)state;
+    struct lvt_stats *stats = lvt_stats_new(0);
+    char name[16];
+    lvt_stats_count_reload(stats, "a", LVT_RELOAD_OK);
+    lvt_stats_count_reload(stats, "a", LVT_RELOAD_OK);
+    lvt_stats_count_reload(stats, "a", LVT_RELOAD_FAILED);
+    assert_int_equal(stats->reloads->results[LVT_RELOAD_OK], 2);
+    assert_int_equal(stats->reloads->results[LVT_RELOAD_FAILED], 1);
+    for (int i = 0; i < LVT_STATS_RELOADS_MAX + 50; i++) {
+        snprintf(name, sizeof name, "h%d", i);
+        lvt_stats_count_reload(stats, name, LVT_RELOAD_ADDED);
+    }
+    assert_string_equal(stats->reloads->handler, "other");
+    assert_int_equal(stats->reloads->results[LVT_RELOAD_ADDED], 51);
+    lvt_stats_free(stats);
+}
+
 static void outcomes_have_texts(void **state) {
     (void)state;
     assert_string_equal(lvt_outcome_text(LVT_OUTCOME_PROCESSED), "processed");
@@ -107,6 +145,8 @@ int main(void) {
         cmocka_unit_test(a_name_is_copied),
         cmocka_unit_test(types_are_bounded),
         cmocka_unit_test(bounds_belong_to_the_bucket_below),
+        cmocka_unit_test(few_versions_are_kept),
+        cmocka_unit_test(reloads_are_counted_by_handler),
         cmocka_unit_test(outcomes_have_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

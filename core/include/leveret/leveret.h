@@ -154,6 +154,11 @@ LEVERET_API enum leveret_code leveret_worker_join(struct leveret_worker *worker,
  * that has not begun then ends as soon as it does. */
 LEVERET_API void leveret_worker_stop(struct leveret_worker *worker);
 
+/* Compares the handlers with their files at once; the worker also does so by itself when a file
+ * changes. Does not wait for it, and does nothing while the worker does not run. From where
+ * leveret_worker_stop may be called. */
+LEVERET_API void leveret_worker_reload(struct leveret_worker *worker);
+
 /* Whether it runs, reaches every service, and consumes from every queue. From any thread, at any
  * time. */
 LEVERET_API bool leveret_worker_ready(const struct leveret_worker *worker);

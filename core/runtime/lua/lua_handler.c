@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/sha256.h"
 #include "engine/run.h"
+#include "runtime/file.h"
 #include "runtime/lua/lua_coroutine.h"
 #include "runtime/lua/lua_ctx.h"
 #include "runtime/lua/lua_event.h"
@@ -14,8 +14,6 @@
 #include "runtime/lua/lua_private.h"
 #include "runtime/lua/lua_run.h"
 #include "runtime/lua/lua_watch.h"
-
-#define SUFFIX ".lua"
 
 /* Key in the registry: the function that handles. */
 static const char handle_key;
@@ -175,25 +173,6 @@ static const struct lvt_runtime runtime = {start, abort_run, destroy};
 
 /* ---- loading ---- */
 
-static char *name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    size_t len = strlen(base), suffix = strlen(SUFFIX);
-    if (len > suffix && strcmp(base + len - suffix, SUFFIX) == 0)
-        len -= suffix;
-    return strndup(base, len);
-}
-
-static void write_version(const struct lvt_lua_source *source, char version[13]) {
-    struct lvt_sha256 sha;
-    unsigned char digest[LVT_SHA256_BYTES];
-    lvt_sha256_init(&sha);
-    lvt_sha256_update(&sha, source->text, source->len);
-    lvt_sha256_final(&sha, digest);
-    for (int i = 0; i < 6; i++)
-        snprintf(version + (ptrdiff_t)2 * i, 3, "%02x", digest[i]);
-}
-
 /* Options come after the state, which reads them: it has the configuration's cap until then. */
 static enum leveret_code load(struct lvt_handler *handler, struct lvt_lua_handler *self,
                               struct leveret_error *err) {
@@ -230,7 +209,7 @@ static struct lvt_handler *new_handler(const char *path, const struct lvt_log *l
     self->log = log;
     handler->runtime = &runtime;
     handler->runtime_self = self;
-    handler->name = name_of(path);
+    handler->name = lvt_file_handler_name(path, ".lua");
     handler->path = strdup(path);
     if (!handler->name || !handler->path) {
         lvt_handler_free(handler);
@@ -255,7 +234,7 @@ enum leveret_code lvt_lua_handler_load(const char *path, const struct lvt_config
         lvt_handler_free(handler);
         return code;
     }
-    write_version(&self->source, handler->version);
+    lvt_file_version(self->source.text, self->source.len, handler->version);
     *ret_handler = handler;
     return LEVERET_OK;
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "runtime/file.h"
 #include "runtime/native/native_library.h"
 #include "runtime/native/native_options.h"
 #include "runtime/native/native_state.h"
@@ -141,15 +142,6 @@ static enum leveret_code load_library(struct lvt_handler *handler, struct levere
     return code == LEVERET_OK ? code : leveret_fail(err, code, "%s: %s", handler->path, why.text);
 }
 
-static char *name_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    size_t len = strlen(base), suffix = strlen(SUFFIX);
-    if (len > suffix && strcmp(base + len - suffix, SUFFIX) == 0)
-        len -= suffix;
-    return strndup(base, len);
-}
-
 /* Its name and path are its own, the path may be NULL. NULL when out of memory. */
 static struct lvt_handler *new_handler(char *name, char *path, const struct lvt_log *log) {
     struct lvt_handler *handler = calloc(1, sizeof *handler);
@@ -193,7 +185,7 @@ enum leveret_code lvt_native_handler_load(const char *path, const struct lvt_con
                                           struct lvt_handler **ret_handler,
                                           struct leveret_error *err) {
     char *path_copy = strdup(path);
-    struct lvt_handler *handler = path_copy ? new_handler(name_of(path), path_copy, log) : NULL;
+    struct lvt_handler *handler = path_copy ? new_handler(lvt_file_handler_name(path, SUFFIX), path_copy, log) : NULL;
     if (!handler)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the handler %s", path);
     enum leveret_code code = load_library(handler, err);
