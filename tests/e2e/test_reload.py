@@ -451,7 +451,9 @@ KINDS = [lua_kind]
 def test_reloads_under_load_lose_nothing_and_repeat_nothing(site, count, rate):
     saves = [kind(site) for kind in KINDS]
     saves[0](0)
-    worker = site.worker(log={"level": "warn"})
+    # What AddressSanitizer keeps of freed memory would look like growth.
+    worker = site.worker(log={"level": "info"}, env={
+        "ASAN_OPTIONS": "quarantine_size_mb=1:thread_local_quarantine_size_kb=16"})
     publisher = Publisher(site, "soak", rate)
     publisher.start()
     wait("events", lambda: worker.outcomes("processed") > rate)

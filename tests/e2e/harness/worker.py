@@ -29,16 +29,19 @@ def plugin(name):
 
 
 def environment(directory, extra=None):
-    """A small one: a stray LEVERET_ variable would be a configuration error."""
+    """A small one: a stray LEVERET_ variable would be a configuration error. An ASAN_OPTIONS in
+    `extra` comes behind those that every worker has."""
+    extra = dict(extra or {})
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
     log = f"log_path={directory}/sanitizer:exitcode={SANITIZER_EXIT}"
-    kept["ASAN_OPTIONS"] = log + ":detect_leaks=1"
+    more = extra.pop("ASAN_OPTIONS", None)
+    kept["ASAN_OPTIONS"] = log + ":detect_leaks=1" + (f":{more}" if more else "")
     kept["UBSAN_OPTIONS"] = log + ":print_stacktrace=1"
     kept["TSAN_OPTIONS"] = log
     suppressions = ROOT / "tests/tsan.supp"
     if suppressions.exists():
         kept["TSAN_OPTIONS"] += f":suppressions={suppressions}"
-    kept.update(extra or {})
+    kept.update(extra)
     return kept
 
 
