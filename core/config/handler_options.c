@@ -6,7 +6,7 @@
     {                                                                                              \
         .name = (path), .type = LVT_KEY_##kind,                                                    \
         .offset = offsetof(struct lvt_handler_options, field), .initial = (fallback),              \
-        .min = (low), .max = (high), .choices = (names), .description = (text)                     \
+        .min = (low), .max = (high), .choices = (names), .reloadable = true, .description = (text) \
     }
 
 #define DAY_MS 86400e3

@@ -453,7 +453,13 @@ void lvt_recorder_attach(struct lvt_recorder *recorder, struct lvt_engine *engin
     recorder->http = http;
     recorder->broker_sink = lvt_engine_broker_sink(engine);
     recorder->ledger_sink = lvt_engine_ledger_sink(engine);
-    const struct lvt_broker_port broker = {recorder, ack, publish_message, flush, live};
+    /* A delivery that is given back, for want of memory, is settled as far as this goes. */
+    const struct lvt_broker_port broker = {.self = recorder,
+                                           .ack = ack,
+                                           .requeue = ack,
+                                           .publish = publish_message,
+                                           .flush = flush,
+                                           .live = live};
     const struct lvt_ledger_port its_ledger = {
         .self = recorder,
         .ready = ready,
