@@ -3,10 +3,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #include "runtime/file.h"
 #include "runtime/folder.h"
 #include "runtime/load.h"
+
+/* A wrong file that was written within this time is looked at once more before it is told of. */
+#define FRESH_MS 100
 
 /* What is remembered of a file that is not as its handler is. */
 struct file {
@@ -222,27 +227,43 @@ static bool wish_for(struct lvt_reload *reload, struct file *file, struct lvt_ha
     return add_wish(reload, file, old, next);
 }
 
-/* A file that is there. One that goes between the list and the look is seen to the next time. */
-static void compare(struct lvt_reload *reload, const char *path) {
+/* Whether the file was written a moment ago: under constant saves it may be seen half-written. */
+static bool is_fresh(const char *path) {
+    struct stat info;
+    struct timespec now;
+    if (stat(path, &info) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0)
+        return false;
+    int64_t age_ms = ((int64_t)now.tv_sec - info.st_mtim.tv_sec) * 1000 +
+                     (now.tv_nsec - info.st_mtim.tv_nsec) / 1000000;
+    return age_ms >= 0 && age_ms < FRESH_MS;
+}
+
+/* A file that is there. One that goes between the list and the look is seen to the next time.
+ * False when it has to be looked at again soon. */
+static bool compare(struct lvt_reload *reload, const char *path) {
     char version[LVT_VERSION_SIZE] = "";
     struct lvt_handler *serving = handler_of(reload, path), *next = NULL;
     struct leveret_error err;
     enum leveret_code code = lvt_file_read_version(path, version, &err);
     if (code == LEVERET_UNAVAILABLE ||
         (code == LEVERET_OK && serving && strcmp(serving->version, version) == 0))
-        return;
+        return true;
     struct file *file = file_of(reload, path);
     if (!file)
-        return;
+        return false;
     file->missing_since_ms = 0;
     if (code == LEVERET_OK)
         code = lvt_handler_load(path, reload->options.config, reload->options.log, &next, &err);
     if (code != LEVERET_OK) {
-        failed(reload, file, version, serving, &err);
-        return;
+        bool settled = !is_fresh(path);
+        if (settled)
+            failed(reload, file, version, serving, &err);
+        return settled;
     }
-    if (!wish_for(reload, file, serving, next))
+    bool wished = wish_for(reload, file, serving, next);
+    if (!wished)
         lvt_handler_free(next);
+    return wished;
 }
 
 /* A handler whose file is not there. Returns when to look again, or 0. */
@@ -345,7 +366,8 @@ uint64_t lvt_reload_scan(struct lvt_reload *reload, uint64_t now_ms, bool at_onc
     uint64_t again_ms = find_removed(reload, now_ms, at_once);
     for (size_t i = 0; i < root_count; i++)
         for (size_t j = 0; j < reload->roots[i].paths.count; j++)
-            compare(reload, reload->roots[i].paths.items[j]);
+            if (!compare(reload, reload->roots[i].paths.items[j]))
+                again_ms = now_ms + FRESH_MS;
     make_wishes(reload);
     forget_files(reload);
     for (size_t i = 0; i < root_count; i++)

@@ -29,7 +29,8 @@ void lvt_reload_free(struct lvt_reload *reload);
 
 /* One comparison, by content. A file that cannot be used leaves what runs as it is, and is logged
  * once for each content. A folder that cannot be read keeps its handlers. `at_once`: a file that is
- * missing is removed now. Returns when a removal has to be looked at again, or 0. */
+ * missing is removed now. Returns when to compare again, whether or not a file
+ * changes; or 0. */
 uint64_t lvt_reload_scan(struct lvt_reload *reload, uint64_t now_ms, bool at_once);
 
 #endif

@@ -1,6 +1,7 @@
 /* The comparison of handlers' files with the handlers that run. */
 #include "engine_fixture.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +27,8 @@ static void save(const struct fixture *f, const char *name, const char *text) {
     assert_non_null(file);
     fputs(text, file);
     fclose(file);
+    const struct timespec long_ago[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    assert_int_equal(utimensat(AT_FDCWD, path, long_ago, 0), 0);
 }
 
 static void take_away(const struct fixture *f, const char *name) {
@@ -149,6 +152,20 @@ static void wrong_content_is_told_once(void **state) {
     assert_ptr_equal(handler_named(f, "a"), before);
 }
 
+/* It may be half-written. */
+static void fresh_content_is_given_a_moment(void **state) {
+    struct fixture *f = *state;
+    char path[160];
+    path_of(f, "a.lua", path);
+    save(f, "a.lua", "return {");
+    assert_int_equal(utimensat(AT_FDCWD, path, NULL, 0), 0);
+    assert_int_equal(scan_at(f, 1000), 1100);
+    SILENT(f);
+    save(f, "a.lua", "return {");
+    assert_int_equal(scan_at(f, 1100), 0);
+    SAID(f, "cannot be used");
+}
+
 static void removal_takes_a_second(void **state) {
     struct fixture *f = *state;
     take_away(f, "b.lua");
@@ -221,9 +238,13 @@ static void one_conflict_spoils_nothing_else(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(what_is_no_handler_is_passed_over), TEST(content_is_what_counts),
-        TEST(wrong_content_is_told_once),        TEST(removal_takes_a_second),
-        TEST(renamed_file_takes_the_place),      TEST(folder_that_is_away_keeps_its_handlers),
+        TEST(what_is_no_handler_is_passed_over),
+        TEST(content_is_what_counts),
+        TEST(wrong_content_is_told_once),
+        TEST(fresh_content_is_given_a_moment),
+        TEST(removal_takes_a_second),
+        TEST(renamed_file_takes_the_place),
+        TEST(folder_that_is_away_keeps_its_handlers),
         TEST(one_conflict_spoils_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
