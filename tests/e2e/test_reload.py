@@ -394,6 +394,36 @@ def test_removed_from_a_shared_queue(site):
     assert noted(site, "y", "two")
 
 
+# ---- plugins ----
+
+def test_a_plugin_is_replaced_while_it_works(site):
+    queue = site.queue("acts")
+    path = site.plugin("acts", queue)
+    worker = site.worker(plugins={"acts": {"handler": {"queue": queue}}})
+    before, = version_of(worker, "acts")
+    site.publish("act", {"do": "thread"})
+    worker.wait_outcomes("processed", 1)
+    good = path.read_bytes()
+    files = resources(worker)[0]
+    for number in range(1, 21):
+        path.write_bytes(good + b"x" * number)  # the same program, another content
+        wait_reload(worker, "acts", count=number)
+        site.publish("act", {"do": "thread"})
+    worker.wait_outcomes("processed", 21)
+    after, = version_of(worker, "acts")
+    assert after != before
+    assert resources(worker)[0] <= files + 2
+    path.write_text("return function() end")
+    wait_reload(worker, "acts", "failed")
+    assert version_of(worker, "acts") == {after}
+    site.publish("act", {"do": "thread"})
+    worker.wait_outcomes("processed", 22)
+    path.unlink()
+    wait_reload(worker, "acts", "removed")
+    wait("no consumer", lambda: site.broker.consumers(queue) == 0)
+    site.assert_settled(worker)
+
+
 # ---- the soak ----
 
 def resources(worker):
