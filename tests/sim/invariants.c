@@ -166,8 +166,8 @@ bool sim_settled(const struct sim *sim) {
 
 void sim_check_idle(struct sim_worker *worker) {
     const struct lvt_engine *engine = worker->engine;
-    if (engine->all || engine->arrived || engine->in_hand_count > 0 || engine->tx_open > 0 ||
-        engine->tx_waiting || engine->claimed || engine->recorded || engine->in_flight > 0)
+    if (engine->all || engine->in_hand_count > 0 || engine->tx_open > 0 || engine->tx_waiting ||
+        engine->claimed || engine->recorded || engine->in_flight > 0)
         sim_fail(worker->sim, "worker %u has stopped with events in hand", worker->index);
     if (worker->timers.count > 0)
         sim_fail(worker->sim, "worker %u has stopped with timers armed", worker->index);

@@ -181,7 +181,6 @@ static void round_answered(struct sim *sim, struct sim_worker *worker, uint64_t 
         return;
     if (ledger->claim_count > 0) /* the two answers come in this order */
         claims_answered(sim, worker, round, session);
-    ledger->round = 0;
     for (size_t i = 0; i < ledger->record_count; i++) {
         struct sim_asked *asked = &ledger->records[i];
         struct lvt_claim *claim = asked->claim;
@@ -191,11 +190,14 @@ static void round_answered(struct sim *sim, struct sim_worker *worker, uint64_t 
             continue;
         claim->phase = PHASE_NONE;
         claim->held = false;
+        SIM_SAY(sim, "worker %u: the record of fact %u is answered", worker->index,
+                asked->fact->index);
         *last = claim;
         last = &claim->next;
     }
     *last = NULL;
     ledger->record_count = 0;
+    ledger->round = 0;
     if (answered)
         worker->ledger_sink.recorded(worker->ledger_sink.ctx, answered);
     sim_ledger_kick(worker);
@@ -306,7 +308,7 @@ static void lock_again(struct sim *sim, struct sim_worker *worker, uint64_t sess
     struct sim_ledger *ledger = &worker->ledger;
     struct sim_claims *lists[] = {&ledger->held, &ledger->to_record};
     (void)b;
-    if (ledger->session != session)
+    if (ledger->session != session || !sim->db.sessions[session])
         return;
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         for (struct lvt_claim *claim = lists[i]->first; claim; claim = claim->held_next) {

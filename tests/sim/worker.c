@@ -118,6 +118,7 @@ static void close_worker(struct sim_worker *worker) {
     sim_check_idle(worker);
     SIM_SAY(worker->sim, "worker %u has stopped", worker->index);
     free_worker(worker);
+    sim_after(worker->sim, sim_below(worker->sim, 2000), sim_worker_start, worker, 0, 0);
 }
 
 static void time_is_over(struct sim *sim, struct sim_worker *worker, uint64_t a, uint64_t b) {
