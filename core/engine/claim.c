@@ -79,7 +79,8 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
         first->held_back = delivery;
         return;
     }
-    if (second->attempt > first->attempt)
+    /* A run that has ended was the attempt that it was when it began. */
+    if (second->attempt > first->attempt && first->stage != LVT_STAGE_SETTLING)
         first->attempt = second->attempt;
     delivery->next = first->joined;
     first->joined = delivery;

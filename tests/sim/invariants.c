@@ -148,9 +148,18 @@ static bool worker_settled(const struct sim_worker *worker) {
            !worker->link.outgoing && worker->link.ack_count == 0;
 }
 
+/* A session that its worker has lost keeps its locks until the server has seen it, too. */
+static bool locked_by_a_ghost(const struct sim *sim, unsigned fact) {
+    uint64_t holder = sim->db.lock_holder[fact];
+    for (unsigned i = 0; i < sim->worker_count; i++)
+        if (sim->workers[i].ledger.session == holder)
+            return false;
+    return holder != 0;
+}
+
 bool sim_settled(const struct sim *sim) {
     for (unsigned i = 0; i < sim->fact_count; i++)
-        if (sim->facts[i].published == 0)
+        if (sim->facts[i].published == 0 || locked_by_a_ghost(sim, i))
             return false;
     for (unsigned i = 0; i < sim->worker_count; i++)
         if (!worker_settled(&sim->workers[i]))

@@ -353,6 +353,7 @@ void sim_tx_cut(struct lvt_tx *tx) {
         sim_after_for(worker, 0, begin_answered, tx->number, LVT_TX_OUTAGE);
     } else if (tx->phase == SIM_TX_COMMITTING) {
         tx->fact->commit_unknown = true;
+        sim_fact_excuse(sim, tx->fact, "nothing tells whether it was committed");
         tx->phase = SIM_TX_OVER;
         sim_after_for(worker, 0, over_answered, tx->number, 0);
     } else if (tx->phase == SIM_TX_OPEN) {
