@@ -63,9 +63,11 @@ static void take_out_of_hand(struct lvt_engine *engine, struct lvt_event *event)
 }
 
 /* The message that an event goes back to its queue as can come before the confirm that ends the
- * event does. Acked by that confirm it would be lost, so it waits for a turn of its own. */
+ * event does, or although the confirm was lost and it waits to be sent once more. Acked by that
+ * confirm it would be lost, so it waits for a turn of its own. */
 static bool may_be_what_it_became(const struct lvt_event *first, const struct lvt_event *second) {
-    return first->publishing && !first->dead &&
+    bool waits_to_send = first->stage == LVT_STAGE_SETTLING && first->timer.position != 0;
+    return (first->publishing || waits_to_send) && !first->dead &&
            (second->attempt > first->attempt || first->verdict.kind == LVT_VERDICT_SNOOZE);
 }
 
@@ -79,6 +81,8 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
         first->held_back = delivery;
         return;
     }
+    if (second->attempt > first->attempts_seen + 1)
+        first->attempts_seen = second->attempt - 1;
     /* A run that has ended was the attempt that it was when it began. */
     if (second->attempt > first->attempt && first->stage != LVT_STAGE_SETTLING)
         first->attempt = second->attempt;
@@ -108,10 +112,17 @@ void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event) {
     lvt_event_append(&engine->to_claim, event);
 }
 
+void lvt_claim_renew(struct lvt_engine *engine, struct lvt_event *event) {
+    if (event->claimed)
+        engine->ledger.release(engine->ledger.self, &event->claim);
+    event->claimed = false;
+    lvt_event_enter(engine, event, LVT_STAGE_DECODED);
+    lvt_event_append(&engine->to_claim, event);
+}
+
 static void look_again(struct lvt_timer *timer) {
     struct lvt_event *event = lvt_event_of_timer(timer);
-    lvt_event_enter(event->engine, event, LVT_STAGE_DECODED);
-    lvt_event_append(&event->engine->to_claim, event);
+    lvt_claim_renew(event->engine, event);
 }
 
 static void answer(struct lvt_engine *engine, struct lvt_claim *claim) {
@@ -120,10 +131,12 @@ static void answer(struct lvt_engine *engine, struct lvt_claim *claim) {
     switch (claim->result) {
     case LVT_CLAIM_GOT:
         event->claimed = true;
+        event->claimed_after = engine->sessions_lost;
         event->waits = 0;
         lvt_run_queue(engine, event);
         break;
     case LVT_CLAIM_DUPLICATE:
+        event->judged = false; /* an outage may have ended a run of it before */
         lvt_event_judge(event, &duplicate);
         lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
         lvt_event_append(&engine->to_settle, event);
@@ -134,7 +147,7 @@ static void answer(struct lvt_engine *engine, struct lvt_claim *claim) {
     }
 }
 
-void lvt_claim_step(struct lvt_engine *engine) {
+static void take_answers(struct lvt_engine *engine) {
     struct lvt_claim *claim = engine->claimed;
     engine->claimed = engine->claimed_last = NULL;
     while (claim) {
@@ -142,7 +155,10 @@ void lvt_claim_step(struct lvt_engine *engine) {
         answer(engine, claim);
         claim = next;
     }
+}
 
+void lvt_claim_step(struct lvt_engine *engine) {
+    take_answers(engine);
     struct lvt_claim *request = NULL, **last = &request;
     struct lvt_event *event;
     while ((event = lvt_event_take(&engine->to_claim))) {
@@ -164,16 +180,15 @@ static void claim_again(struct lvt_engine *engine, struct lvt_handler *handler) 
             lvt_event_append(&handler->ready, event); /* it has no id */
             continue;
         }
-        engine->ledger.release(engine->ledger.self, &event->claim);
-        event->claimed = false;
-        lvt_event_enter(engine, event, LVT_STAGE_DECODED);
-        lvt_event_append(&engine->to_claim, event);
+        lvt_claim_renew(engine, event);
     }
 }
 
 void lvt_claims_lost(struct lvt_engine *engine) {
+    take_answers(engine); /* which the session gave before it was lost */
     for (size_t i = 0; i < engine->options.routes->handler_count; i++)
         claim_again(engine, engine->options.routes->handlers[i]);
+    engine->sessions_lost++;
 }
 
 void lvt_claim_end(struct lvt_engine *engine, struct lvt_event *event) {

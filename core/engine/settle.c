@@ -36,7 +36,11 @@ static bool any_live(struct lvt_engine *engine, const struct lvt_event *event) {
 
 static void turn_again(struct lvt_timer *timer) {
     struct lvt_event *event = lvt_event_of_timer(timer);
-    lvt_run_queue(event->engine, event);
+    /* Another worker may have had it, and recorded it, while the ledger's session was lost. */
+    if (event->claimed && event->claimed_after != event->engine->sessions_lost)
+        lvt_claim_renew(event->engine, event);
+    else
+        lvt_run_queue(event->engine, event);
 }
 
 /* Its turn comes again, at no cost of an attempt. */
@@ -72,6 +76,8 @@ static void send_on(struct lvt_engine *engine, struct lvt_event *event,
     int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
     uint32_t attempts_made =
         event->run && story != LVT_STORY_NONE ? event->attempt : event->attempt - 1;
+    if (attempts_made < event->attempts_seen)
+        attempts_made = event->attempts_seen;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_give_back(engine, event); /* until there is memory */
         return;

@@ -32,6 +32,7 @@ struct lvt_engine {
     struct lvt_effect *tx_waiting, *tx_waiting_last;
     struct lvt_invalidation *invalidating; /* under way after a commit */
     uint32_t tx_open;
+    uint64_t sessions_lost; /* by the ledger, so far */
     bool draining;
 
     pthread_mutex_t post_lock; /* over the letters */
@@ -85,7 +86,9 @@ void lvt_claim_step(struct lvt_engine *engine);
 /* Puts the event in the map of those in hand, or joins its delivery to the one that is there. */
 void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event);
 void lvt_claim_end(struct lvt_engine *engine, struct lvt_event *event);
-/* The ledger has lost its session: what no handler has begun is claimed anew, and looked up again,
+/* Its claim, given up if it has one, is asked for with the next pump. */
+void lvt_claim_renew(struct lvt_engine *engine, struct lvt_event *event);
+/* The ledger has lost its session: what no handler runs is claimed anew, and looked up again,
  * because another worker may run it meanwhile. */
 void lvt_claims_lost(struct lvt_engine *engine);
 

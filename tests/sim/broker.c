@@ -13,8 +13,7 @@ struct sim_message *sim_message_new(struct sim *sim, struct sim_fact *fact,
     struct sim_message *message = sim_alloc(sizeof *message);
     int64_t made = 0;
     lvt_arena_init(&message->arena, 1024);
-    if (lvt_memory_copy_properties(&message->arena, properties, &message->properties) !=
-        LEVERET_OK)
+    if (lvt_memory_copy_properties(&message->arena, properties, &message->properties) != LEVERET_OK)
         abort();
     message->body = lvt_arena_copy(&message->arena, body);
     message->number = ++sim->last_number;
@@ -51,10 +50,11 @@ void sim_messages_free(struct sim *sim) {
         sim_message_free(sim, sim->messages);
 }
 
-bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, uint64_t message) {
+bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, uint64_t message,
+                            uint32_t attempts_made) {
     for (const struct sim_message *other = sim->messages; other; other = other->next)
-        if (other->fact == fact && other->number != message && other->confirmed &&
-            !other->acked)
+        if (other->fact == fact && other->number != message && other->confirmed && !other->acked &&
+            (other->attempts_made >= attempts_made || other->state == SIM_MESSAGE_DEAD))
             return true;
     return false;
 }

@@ -77,9 +77,8 @@ void sim_facts_make(struct sim *sim) {
 
 static size_t add_headers(const struct sim_fact *fact, struct lvt_header *items) {
     size_t count = 0;
-    items[count++] = (struct lvt_header){.name = LVT_LITERAL("x-fact"),
-                                         .kind = LVT_HEADER_INT32,
-                                         .value.integer = fact->index};
+    items[count++] = (struct lvt_header){
+        .name = LVT_LITERAL("x-fact"), .kind = LVT_HEADER_INT32, .value.integer = fact->index};
     items[count++] = (struct lvt_header){.name = LVT_LITERAL("x-app"),
                                          .kind = LVT_HEADER_STRING,
                                          .value.bytes = LVT_LITERAL("\xff any bytes")};
@@ -105,8 +104,7 @@ void sim_fact_publish(struct sim *sim, struct sim_worker *worker, uint64_t index
         properties.present |= LVT_HAS_MESSAGE_ID;
         properties.message_id = lvt_bytes_of(fact->id);
     }
-    struct sim_message *message =
-        sim_message_new(sim, fact, &properties, lvt_bytes_of(fact->body));
+    struct sim_message *message = sim_message_new(sim, fact, &properties, lvt_bytes_of(fact->body));
     message->confirmed = true;
     message->state = SIM_MESSAGE_READY;
     if (fact->published++ > 0)

@@ -166,12 +166,13 @@ static void wrong_one(struct sim *sim, struct sim_worker *worker) {
 }
 
 static void wrong_for_all(struct sim *sim) {
-    switch (sim_below(sim, 4)) {
+    switch (sim_below(sim, 5)) {
     case 0:
         if (!sim->broker_down)
             restart_broker(sim);
         break;
     case 1:
+    case 4:
         refuse_messages(sim);
         break;
     case 2:

@@ -47,8 +47,8 @@ static void note_delay(struct sim_run *run, int64_t after_ms) {
     struct sim_fact *fact = run->fact;
     uint32_t attempt = run->run->event->attempt;
     const struct lvt_retry_policy *policy = &sim->plans[run->handler].retry;
-    uint64_t delay_ms = after_ms >= 0 ? (uint64_t)after_ms
-                                      : lvt_retry_delay(policy, attempt - 1, UINT32_MAX);
+    uint64_t delay_ms =
+        after_ms >= 0 ? (uint64_t)after_ms : lvt_retry_delay(policy, attempt - 1, UINT32_MAX);
     if (attempt >= SIM_ATTEMPTS_MAX)
         return;
     uint64_t *due_ms = &fact->due_ms[attempt + 1];
@@ -144,8 +144,7 @@ static void on_reply(void *ctx, enum lvt_answer answer, const struct lvt_reply *
     go_on(answered(ctx));
 }
 
-static void on_invalidated(void *ctx, enum lvt_answer answer, int64_t removed,
-                           const char *error) {
+static void on_invalidated(void *ctx, enum lvt_answer answer, int64_t removed, const char *error) {
     (void)answer, (void)removed, (void)error;
     go_on(answered(ctx));
 }

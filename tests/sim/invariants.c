@@ -14,11 +14,16 @@ static bool done_for_good(const struct sim_fact *fact) {
 }
 
 void sim_check_ack(struct sim_worker *worker, const struct sim_handed *handed) {
-    if (!done_for_good(handed->fact) &&
-        !sim_broker_has_another(worker->sim, handed->fact, handed->message))
-        sim_fail(worker->sim,
-                 "worker %u acks fact %u, which is neither recorded nor confirmed elsewhere",
-                 worker->index, handed->fact->index);
+    struct sim *sim = worker->sim;
+    const struct sim_fact *fact = handed->fact;
+    if (done_for_good(fact))
+        return;
+    if (!sim_broker_has_another(sim, fact, handed->message, 0))
+        sim_fail(sim, "worker %u acks fact %u, which is neither recorded nor confirmed elsewhere",
+                 worker->index, fact->index);
+    else if (!sim_broker_has_another(sim, fact, handed->message, handed->attempts_made))
+        sim_fail(sim, "fact %u had %u attempts, and goes on with fewer", fact->index,
+                 handed->attempts_made);
 }
 
 static void check_attempt(struct sim *sim, const struct sim_fact *fact, uint32_t attempt) {
@@ -70,6 +75,9 @@ void sim_check_start(struct sim_worker *worker, const struct lvt_run *run, struc
     if (!worker->ledger.ready)
         sim_fail(sim, "worker %u starts fact %u while its session is lost", worker->index,
                  fact->index);
+    if (fact->id[0] && fact->claimed_in[worker->index] != worker->ledger.session)
+        sim_fail(sim, "worker %u starts fact %u on a claim of a session that is lost",
+                 worker->index, fact->index);
     if (worker->stopping)
         sim_fail(sim, "worker %u starts fact %u while it stops", worker->index, fact->index);
     if (fact->nature != SIM_FACT_GOOD)
@@ -119,14 +127,8 @@ void sim_check_publish(struct sim_worker *worker, const struct lvt_publish *publ
     bool live = false;
     (void)lvt_header_integer(lvt_headers_find(&publish->properties.headers, LVT_HEADER_ATTEMPT),
                              &made);
-    for (const struct sim_handed *handed = worker->link.handed; handed; handed = handed->next) {
-        if (handed->fact != fact || handed->acked)
-            continue;
-        live = true;
-        if (fact->excuses == 0 && made < (int64_t)handed->attempts_made)
-            sim_fail(sim, "fact %u had %u attempts, and goes on with %lld", fact->index,
-                     handed->attempts_made, (long long)made);
-    }
+    for (const struct sim_handed *handed = worker->link.handed; handed; handed = handed->next)
+        live = live || (handed->fact == fact && !handed->acked);
     if (!live)
         sim_fail(sim, "worker %u publishes fact %u without a delivery to settle", worker->index,
                  fact->index);

@@ -4,7 +4,14 @@
 
 #include "sim.h"
 
-enum phase { PHASE_NONE, PHASE_WAITING, PHASE_ASKING, PHASE_HELD, PHASE_TO_RECORD, PHASE_RECORDING };
+enum phase {
+    PHASE_NONE,
+    PHASE_WAITING,
+    PHASE_ASKING,
+    PHASE_HELD,
+    PHASE_TO_RECORD,
+    PHASE_RECORDING
+};
 
 /* ---- lists ---- */
 
@@ -156,11 +163,11 @@ static void claims_answered(struct sim *sim, struct sim_worker *worker, uint64_t
             continue;
         claim->phase = PHASE_NONE;
         claim->held = got;
-        claim->result = got            ? LVT_CLAIM_GOT
-                        : asked->found ? LVT_CLAIM_DUPLICATE
-                                       : LVT_CLAIM_BUSY;
-        if (got)
+        claim->result = got ? LVT_CLAIM_GOT : asked->found ? LVT_CLAIM_DUPLICATE : LVT_CLAIM_BUSY;
+        if (got) {
             sim_claims_append(&ledger->held, claim, PHASE_HELD);
+            asked->fact->claimed_in[worker->index] = session;
+        }
         SIM_SAY(sim, "worker %u: the claim of fact %u is answered (%d)", worker->index,
                 asked->fact->index, (int)claim->result);
         *last = claim;
@@ -248,8 +255,7 @@ static void unlock(struct sim *sim, struct sim_worker *worker, uint64_t fact, ui
         sim_db_unlock(sim, session, &sim->facts[fact]);
 }
 
-static struct sim_asked take(struct sim_worker *worker, struct sim_claims *from,
-                             enum phase phase) {
+static struct sim_asked take(struct sim_worker *worker, struct sim_claims *from, enum phase phase) {
     struct lvt_claim *claim = from->first;
     const struct sim_asked asked = {claim, sim_fact_of_claim(worker->sim, claim), claim->held,
                                     false};
@@ -273,8 +279,7 @@ void sim_ledger_kick(struct sim_worker *worker) {
     while (ledger->waiting.first && ledger->claim_count < SIM_FACTS_MAX)
         ledger->claims[ledger->claim_count++] = take(worker, &ledger->waiting, PHASE_ASKING);
     while (ledger->to_record.first && ledger->record_count < SIM_FACTS_MAX)
-        ledger->records[ledger->record_count++] =
-            take(worker, &ledger->to_record, PHASE_RECORDING);
+        ledger->records[ledger->record_count++] = take(worker, &ledger->to_record, PHASE_RECORDING);
     sim_after(sim, delay_ms, lock, worker, ledger->round, ledger->session);
 }
 
@@ -315,8 +320,7 @@ static void lock_again(struct sim *sim, struct sim_worker *worker, uint64_t sess
             struct sim_fact *fact = sim_fact_of_claim(sim, claim);
             claim->held = sim_db_lock(sim, session, fact);
             if (!claim->held)
-                SIM_SAY(sim, "worker %u has lost its claim of fact %u", worker->index,
-                        fact->index);
+                SIM_SAY(sim, "worker %u has lost its claim of fact %u", worker->index, fact->index);
         }
     SIM_SAY(sim, "worker %u: the ledger is ready, session %llu", worker->index,
             (unsigned long long)session);
@@ -382,8 +386,8 @@ void sim_ledger_cut(struct sim_worker *worker, uint64_t worker_ms, uint64_t serv
 void sim_ledger_clear(struct sim_worker *worker) {
     struct sim_ledger *ledger = &worker->ledger;
     if (ledger->ghost != 0)
-        sim_after(worker->sim, sim_latency(worker->sim), sim_db_session_end, worker,
-                  ledger->ghost, 0);
+        sim_after(worker->sim, sim_latency(worker->sim), sim_db_session_end, worker, ledger->ghost,
+                  0);
     sim_txs_clear(worker);
     uint64_t last_round = ledger->last_round;
     *ledger = (struct sim_ledger){.last_round = last_round};

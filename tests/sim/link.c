@@ -156,9 +156,8 @@ static void hand_over(struct sim_worker *worker, const struct sim_message *messa
                                   .fact = message->fact,
                                   .attempts_made = message->attempts_made};
     worker->link.handed = handed;
-    SIM_SAY(worker->sim, "worker %u gets message %llu of fact %u (attempts made %u)",
-            worker->index, (unsigned long long)message->number, message->fact->index,
-            message->attempts_made);
+    SIM_SAY(worker->sim, "worker %u gets message %llu of fact %u (attempts made %u)", worker->index,
+            (unsigned long long)message->number, message->fact->index, message->attempts_made);
     worker->broker_sink.delivered(worker->broker_sink.ctx, delivery);
     sim_worker_wake(worker);
 }

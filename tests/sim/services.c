@@ -69,15 +69,14 @@ static void command(void *self, const struct lvt_bytes *argv, size_t argc, lvt_r
     ask(self, ctx)->reply = done;
 }
 
-static void invalidate(void *self, struct lvt_bytes pattern, lvt_invalidate_done *done,
-                       void *ctx) {
+static void invalidate(void *self, struct lvt_bytes pattern, lvt_invalidate_done *done, void *ctx) {
     struct sim_question *question = ask(self, ctx);
     question->invalidate = done;
     snprintf(question->pattern, sizeof question->pattern, "%.*s", (int)pattern.len, pattern.data);
 }
 
-static void request(void *self, const struct lvt_http_request *request_ignored,
-                    lvt_http_done *done, void *ctx) {
+static void request(void *self, const struct lvt_http_request *request_ignored, lvt_http_done *done,
+                    void *ctx) {
     (void)request_ignored;
     ask(self, ctx)->http = done;
 }

@@ -67,6 +67,7 @@ struct sim_fact {
     unsigned rejections;
     unsigned successes; /* runs that ended well; without an id this is all there is */
     unsigned running, running_on[SIM_WORKERS_MAX];
+    uint64_t claimed_in[SIM_WORKERS_MAX];  /* the session that last got a claim of it */
     uint64_t due_ms[SIM_ATTEMPTS_MAX + 1]; /* by attempt: no sooner than this; 0: not known */
     uint64_t snoozed_until_ms;
     bool recorded;
@@ -122,11 +123,11 @@ struct sim_outgoing {
 
 /* A worker's connections to the broker: each end learns of a cut in its own time. */
 struct sim_link {
-    uint64_t epoch;         /* of the consuming channel; 0: none, as the worker knows */
-    uint64_t broker_epoch;  /* the same, as the broker knows */
-    uint64_t last_epoch;    /* never used again, over all lives */
-    uint64_t last_tag;      /* starts anew with each channel */
-    uint64_t publishing;    /* the publishing connection; 0: none */
+    uint64_t epoch;        /* of the consuming channel; 0: none, as the worker knows */
+    uint64_t broker_epoch; /* the same, as the broker knows */
+    uint64_t last_epoch;   /* never used again, over all lives */
+    uint64_t last_tag;     /* starts anew with each channel */
+    uint64_t publishing;   /* the publishing connection; 0: none */
     uint64_t last_publishing;
     uint64_t lost_publishing; /* up to this one the broker has closed them */
     uint64_t blocked_until_ms;
@@ -161,9 +162,9 @@ struct sim_pending {
 struct sim_database {
     bool down;
     uint64_t last_session, last_tx;
-    bool sessions[4096];                  /* by number: alive on the server */
-    uint64_t lock_holder[SIM_FACTS_MAX];  /* session; 0: nobody */
-    unsigned lock_count[SIM_FACTS_MAX];   /* session locks are re-entrant */
+    bool sessions[4096];                 /* by number: alive on the server */
+    uint64_t lock_holder[SIM_FACTS_MAX]; /* session; 0: nobody */
+    unsigned lock_count[SIM_FACTS_MAX];  /* session locks are re-entrant */
     struct sim_server_tx *txs;
     struct sim_pending pending[SIM_PENDING_MAX]; /* committed invalidations */
     size_t pending_count;
@@ -201,7 +202,7 @@ enum sim_tx_phase {
 struct lvt_tx {
     struct lvt_tx *next;
     struct sim_worker *worker;
-    uint64_t number;    /* of the server's */
+    uint64_t number; /* of the server's */
     struct sim_fact *fact;
     struct lvt_claim *claim;
     enum sim_tx_phase phase;
@@ -337,13 +338,14 @@ void sim_fact_excuse(struct sim *sim, struct sim_fact *fact, const char *why);
 
 /* ---- broker.c: the server ---- */
 struct sim_message *sim_message_new(struct sim *sim, struct sim_fact *fact,
-                                    const struct lvt_properties *properties,
-                                    struct lvt_bytes body);
+                                    const struct lvt_properties *properties, struct lvt_bytes body);
 struct sim_message *sim_message_find(struct sim *sim, uint64_t number);
 void sim_message_free(struct sim *sim, struct sim_message *message);
 void sim_messages_free(struct sim *sim);
-/* Whether a copy is safe there, besides this one and those that are acked. */
-bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, uint64_t message);
+/* Whether a copy that tells of so many attempts, or a dead letter, is safe there, besides this one
+ * and those that are acked. */
+bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, uint64_t message,
+                            uint32_t attempts_made);
 void sim_broker_put(struct sim *sim, struct sim_message *message);
 void sim_broker_arrived(struct sim *sim, struct sim_worker *worker, uint64_t number, uint64_t b);
 void sim_broker_acked(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch);
@@ -399,8 +401,8 @@ void sim_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
                   void *ctx);
 void sim_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx);
 void sim_tx_rollback(void *self, struct lvt_tx *tx);
-void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern,
-                       lvt_rows_done *done, void *ctx);
+void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern, lvt_rows_done *done,
+                       void *ctx);
 void sim_tx_claim_released(struct sim_worker *worker, const struct lvt_claim *claim);
 /* Its connection is lost. */
 void sim_tx_cut(struct lvt_tx *tx);

@@ -39,8 +39,8 @@ static void begin_answered(struct sim *sim, struct sim_worker *worker, uint64_t 
         return;
     if (!tx->connected)
         result = LVT_TX_OUTAGE;
-    SIM_SAY(sim, "worker %u: the begin of fact %u is answered (%d)", worker->index,
-            tx->fact->index, (int)result);
+    SIM_SAY(sim, "worker %u: the begin of fact %u is answered (%d)", worker->index, tx->fact->index,
+            (int)result);
     tx->phase = result == LVT_TX_OK ? SIM_TX_OPEN : SIM_TX_OVER;
     if (result != LVT_TX_OK)
         sim_db_tx_end(sim, worker, number, false);
@@ -219,8 +219,8 @@ void sim_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
         lvt_bytes_is(sql->text, "insert") ? SIM_CALL_INSERT : SIM_CALL_SELECT;
 }
 
-void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern,
-                       lvt_rows_done *done, void *ctx) {
+void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern, lvt_rows_done *done,
+                       void *ctx) {
     struct sim_call *call = add_call(tx, done, ctx);
     (void)self;
     call->kind = SIM_CALL_INVALIDATE;
@@ -231,6 +231,7 @@ void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern,
 
 static void note_commit_error(struct lvt_tx *tx, const char *sqlstate) {
     tx->fact->failures_max++;
+    tx->fact->failures_min += strncmp(sqlstate, "40", 2) != 0;
     if (strncmp(sqlstate, "22", 2) == 0)
         tx->fact->rejections++;
 }
@@ -281,8 +282,7 @@ static void commit(struct sim *sim, struct sim_worker *worker, uint64_t number, 
         sim_after_for(worker, sim_latency(sim), commit_answered, number, state);
 }
 
-static void over_answered(struct sim *sim, struct sim_worker *worker, uint64_t number,
-                          uint64_t b) {
+static void over_answered(struct sim *sim, struct sim_worker *worker, uint64_t number, uint64_t b) {
     struct lvt_tx *tx = find_tx(worker, number);
     (void)sim, (void)b;
     if (tx)

@@ -37,8 +37,7 @@ void sim_worker_wake(struct sim_worker *worker) {
     if (worker->pump_due || !worker->alive)
         return;
     worker->pump_due = true;
-    sim_after_for(worker, sim_chance(worker->sim, 700) ? 0 : sim_below(worker->sim, 4), pump, 0,
-                  0);
+    sim_after_for(worker, sim_chance(worker->sim, 700) ? 0 : sim_below(worker->sim, 4), pump, 0, 0);
 }
 
 void sim_worker_timers(struct sim_worker *worker) {

@@ -5,7 +5,7 @@
 #include "sim.h"
 
 #define START_MS 1000000
-#define SETTLE_LIMIT_MS (30 * 60 * 1000)
+#define SETTLE_LIMIT_MS (10 * 60 * 1000)
 #define SETTLE_LOOK_MS 500
 #define EVENTS_MAX 2000000
 
