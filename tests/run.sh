@@ -82,6 +82,9 @@ e2e_tests() {
         --durations=5 -r fE ${FULL:+--full} ${FILTER:+-k "$FILTER"} "$@" 7>&-
 }
 
+# simulate BUILD-DIR FROM..TO
+simulate() { "$1/sim" --seeds "$2" ${FULL:+--progress}; }
+
 finish() {
     local line
     trap '' INT TERM
@@ -114,6 +117,9 @@ stage 'start RabbitMQ, PostgreSQL, Redis' \
 stage 'unit tests (ASan, UBSan)' unit_tests "$BUILD/asan"
 stage 'end-to-end tests (ASan, UBSan)' e2e_tests "$BUILD/asan" $E2E_LIMIT_S "$E2E"
 
+if [ -z "$FILTER" ]; then
+    stage 'simulator, 3,000 seeds (ASan, UBSan)' simulate "$BUILD/asan" 1..3000
+fi
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
 # Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.
@@ -124,6 +130,9 @@ stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
+    stage 'build as released' lvt_build "$BUILD/release" sim -DCMAKE_BUILD_TYPE=Release || exit
+    stage 'simulator, 100,000 seeds' simulate "$BUILD/release" 1..100000
+    stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
     stage 'container' "$LVT_ROOT/tests/container.sh"
 fi
 if [ -z "$TESTED" ]; then

@@ -81,10 +81,7 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
         first->held_back = delivery;
         return;
     }
-    if (second->attempt > first->attempts_seen + 1)
-        first->attempts_seen = second->attempt - 1;
-    /* A run that has ended was the attempt that it was when it began. */
-    if (second->attempt > first->attempt && first->stage != LVT_STAGE_SETTLING)
+    if (second->attempt > first->attempt)
         first->attempt = second->attempt;
     delivery->next = first->joined;
     first->joined = delivery;

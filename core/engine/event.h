@@ -35,7 +35,6 @@ struct lvt_event {
     struct lvt_bytes payload;               /* JSON, a slice of the body */
     struct lvt_bytes exchange, routing_key; /* as first published */
     uint32_t attempt;                       /* starts at 1 */
-    uint32_t attempts_seen; /* made, as a delivery that joined says: it goes on with no fewer */
 
     struct lvt_claim claim;
     bool in_hand;           /* on the map of keys: it has an id */

@@ -121,8 +121,6 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
     *run = (struct lvt_run){.event = event, .handler = handler, .engine = engine};
     run->started_ms = engine->clock.now_ms(engine->clock.self);
     event->judged = false;
-    if (event->attempt <= event->attempts_seen)
-        event->attempt = event->attempts_seen + 1;
     handler->running++;
     lvt_event_enter(engine, event, LVT_STAGE_RUNNING);
     observe_age(engine, event);

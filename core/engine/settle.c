@@ -76,8 +76,6 @@ static void send_on(struct lvt_engine *engine, struct lvt_event *event,
     int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
     uint32_t attempts_made =
         event->run && story != LVT_STORY_NONE ? event->attempt : event->attempt - 1;
-    if (attempts_made < event->attempts_seen)
-        attempts_made = event->attempts_seen;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_give_back(engine, event); /* until there is memory */
         return;

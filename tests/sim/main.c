@@ -7,7 +7,7 @@
 #include "sim.h"
 
 #define EX_USAGE 64
-#define FAILURES_SHOWN 10
+#define FAILURES_SHOWN 5
 #define PROGRESS_EVERY 1000
 
 struct options {
