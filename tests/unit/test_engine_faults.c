@@ -67,6 +67,42 @@ static void set_key(struct world *world, const char *key) {
     lvt_memory_cache_poll(world->cache);
 }
 
+/* ---- the ledger's session ---- */
+
+static void outage(struct script *script, struct lvt_run *run) {
+    (void)script;
+    finish(run, LVT_VERDICT_OUTAGE, "away");
+}
+
+/* Both may have run elsewhere while the session was lost: the one whose turn comes again, and the
+ * one whose claim was granted a moment before. */
+static void claims_do_not_outlive_their_session(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    unsigned char key[LVT_KEY_BYTES];
+    (void)state;
+    script->body = outage;
+    publish(world, "a", "e1");
+    go(world);
+    assert_int_equal(script->starts, 1);
+    publish(world, "a", "e2");
+    lvt_memory_broker_poll(world->broker);
+    lvt_engine_pump(world->engine);
+    lvt_memory_ledger_poll(world->ledger);
+    lvt_memory_ledger_set_ready(world->ledger, false);
+    lvt_memory_ledger_poll(world->ledger);
+    key_of("a.queue", "a", "e1", key);
+    lvt_memory_ledger_other_ends(world->ledger, key, true);
+    key_of("a.queue", "a", "e2", key);
+    lvt_memory_ledger_other_ends(world->ledger, key, true);
+    lvt_memory_ledger_set_ready(world->ledger, true);
+    advance(world, 60000);
+    assert_int_equal(script->starts, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 2);
+    assert_settled(world);
+    world_free(world);
+}
+
 /* ---- the broker ---- */
 
 static void redelivery_joins_its_run(void **state) {
@@ -88,6 +124,31 @@ static void redelivery_joins_its_run(void **state) {
     assert_int_equal(script->starts, 1);
     assert_int_equal(status.stale_acks, 1); /* which the port forgot */
     assert_int_equal(status.unacked, 0);
+    assert_settled(world);
+    world_free(world);
+}
+
+/* The confirm of the retry was lost with its connection, and the second try was refused. */
+static void retry_that_comes_before_its_second_try_has_its_own_turn(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_header made = {
+        .name = LVT_LITERAL(LVT_HEADER_ATTEMPT), .kind = LVT_HEADER_INT64, .value.integer = 1};
+    const struct lvt_verdict snooze = {.kind = LVT_VERDICT_SNOOZE, .after_ms = 5000};
+    (void)state;
+    add_verdict(script, snooze);
+    add_verdict(script, DONE);
+    publish(world, "a", "e1");
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_REFUSED, 1);
+    go(world);
+    publish_event(world, "a", "e1", (struct lvt_headers){&made, 1});
+    go(world);
+    assert_int_equal(script->starts, 1);
+    advance(world, 1500);
+    assert_int_equal(script->starts, 2);
+    assert_int_equal(script->attempt, 2);
+    advance(world, 10000);
+    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 1);
     assert_settled(world);
     world_free(world);
 }
@@ -751,6 +812,8 @@ static void answer_after_the_run_is_forgotten(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(redelivery_joins_its_run),
+        cmocka_unit_test(claims_do_not_outlive_their_session),
+        cmocka_unit_test(retry_that_comes_before_its_second_try_has_its_own_turn),
         cmocka_unit_test(failure_settles_the_redelivery),
         cmocka_unit_test(redelivery_after_the_run_is_a_duplicate),
         cmocka_unit_test(failure_of_a_stale_run_is_not_published),
