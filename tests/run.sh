@@ -85,6 +85,22 @@ e2e_tests() {
 # simulate BUILD-DIR FROM..TO
 simulate() { "$1/sim" --seeds "$2" ${FULL:+--progress}; }
 
+# fuzz BUILD-DIR SECONDS: every fuzzer for so long, from its corpus; what breaks one stays in the slot.
+fuzz() {
+    local name dir=$LVT_SLOT/fuzz broken=0
+    for name in "$LVT_ROOT"/tests/fuzz/fuzz_*.c; do
+        name=$(basename "$name" .c)
+        mkdir -p "$dir/$name"
+        "$1/$name" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+            -artifact_prefix="$dir/$name-" "$dir/$name" \
+            "$LVT_ROOT/tests/fuzz/corpus/${name#fuzz_}" >"$dir/$name.log" 2>&1 7>&- && continue
+        lvt_note "$name is broken by $(ls "$dir/$name"-*)"
+        tail -n 40 "$dir/$name.log"
+        broken=1
+    done
+    return $broken
+}
+
 finish() {
     local line
     trap '' INT TERM
@@ -119,6 +135,15 @@ stage 'end-to-end tests (ASan, UBSan)' e2e_tests "$BUILD/asan" $E2E_LIMIT_S "$E2
 
 if [ -z "$FILTER" ]; then
     stage 'simulator, 3,000 seeds (ASan, UBSan)' simulate "$BUILD/asan" 1..3000
+fi
+if [ -z "$FILTER" ]; then
+    if command -v clang >/dev/null; then
+        stage 'build the fuzzers' lvt_build "$BUILD/fuzz" fuzzers -DCMAKE_BUILD_TYPE=Debug \
+            -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-O1 -DLEVERET_FUZZ=ON -DLEVERET_TESTS=OFF || exit
+        stage 'fuzzers, a moment each' fuzz "$BUILD/fuzz" "${FULL:+6}3"
+    else
+        lvt_note "the fuzzers are left out: they need clang"
+    fi
 fi
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
