@@ -163,7 +163,7 @@ enum leveret_code lvt_letters_count(struct lvt_letters *letters, const char *que
 
 enum leveret_code lvt_letters_look(struct lvt_letters *letters, const char *queue,
                                    struct lvt_letters_queue *ret, struct leveret_error *err) {
-    struct lvt_letters_queue out;
+    struct lvt_letters_queue out = {.exists = false};
     enum leveret_code code = lvt_letters_count(letters, queue, &out, err);
     if (code == LEVERET_OK && out.depth > 0) {
         code = look_for_limit(letters, queue, &out.drops_after, err);
