@@ -451,7 +451,7 @@ class Publisher(threading.Thread):
             due = int((time.monotonic() - began) * self.rate)
             while self.count < due:
                 broker.publish(self.site.exchange, self.event, body, confirm=False,
-                               message_id=f"soak-{self.count}")
+                               message_id=f"{self.event}-{self.count}")
                 self.count += 1
             time.sleep(0.01)
         broker.close()
@@ -462,16 +462,30 @@ class Publisher(threading.Thread):
         return self.count
 
 
-def lua_kind(site):
-    """What a reload changes: the text of a Lua file. The second one changes nothing but that."""
-    body = "ctx.redis.hincrby('%s:runs', event.id, 1) ctx.sleep(2) -- version %%d" % site.prefix
+class LuaKind:
+    """What a reload changes: the text of a Lua file."""
+    handler = event = "soak"
 
-    def save(number):
-        site.handler("soak", body % number)
-    return save
+    def __init__(self, site):
+        self.site = site
+
+    def save(self, number):
+        self.site.handler("soak", "ctx.redis.hincrby('%s:runs', event.id, 1) ctx.sleep(2) "
+                          "-- version %d" % (self.site.prefix, number))
 
 
-KINDS = [lua_kind]
+class PluginKind:
+    """The bytes of a plugin: what follows the program's own does not change what it does."""
+    handler, event = "counts", "count"
+
+    def __init__(self, site):
+        self.path = site.plugin("counts", site.queue("counts"))
+        self.good = self.path.read_bytes()
+
+    def save(self, number):
+        scratch = self.path.with_suffix(".new")
+        scratch.write_bytes(self.good + b"%d" % number)
+        scratch.rename(self.path)
 
 
 @pytest.mark.parametrize("count,rate", [
@@ -479,25 +493,32 @@ KINDS = [lua_kind]
     pytest.param(1000, 2000, id="long", marks=pytest.mark.full),
 ])
 def test_reloads_under_load_lose_nothing_and_repeat_nothing(site, count, rate):
-    saves = [kind(site) for kind in KINDS]
-    saves[0](0)
+    """Lua and C in turn, with events for both all the time."""
+    kinds = [LuaKind(site), PluginKind(site)]
+    runs_key = site.prefix + ":runs"
+    kinds[0].save(0)
     # What AddressSanitizer keeps of freed memory would look like growth.
-    worker = site.worker(log={"level": "info"}, env={
-        "ASAN_OPTIONS": "quarantine_size_mb=1:thread_local_quarantine_size_kb=16"})
-    publisher = Publisher(site, "soak", rate)
-    publisher.start()
+    worker = site.worker(
+        log={"level": "info"},
+        plugins={"counts": {"key": runs_key, "handler": {"queue": site.queue("counts")}}},
+        env={"ASAN_OPTIONS": "quarantine_size_mb=1:thread_local_quarantine_size_kb=16"})
+    publishers = [Publisher(site, kind.event, rate // len(kinds)) for kind in kinds]
+    for publisher in publishers:
+        publisher.start()
     wait("events", lambda: worker.outcomes("processed") > rate)
     before = None
     for number in range(1, count + 1):
-        saves[number % len(saves)](number)
-        wait(f"reload {number}", lambda n=number: reloads(worker, "soak", "ok") >= n)
+        kind = kinds[number % len(kinds)]
+        kind.save(number)
+        done = number // 2 if kind is kinds[0] else (number + 1) // 2
+        wait(f"reload {number}", lambda k=kind, n=done: reloads(worker, k.handler, "ok") >= n)
         if number == count // 4:
             before = resources(worker)
     after = resources(worker)
-    total = publisher.finish()
+    total = sum(publisher.finish() for publisher in publishers)
     worker.wait_outcomes("processed", total, timeout_s=120)
-    runs = site.redis.hgetall(site.prefix + ":runs")
-    site.redis.delete(site.prefix + ":runs")
+    runs = site.redis.hgetall(runs_key)
+    site.redis.delete(runs_key)
     assert len(runs) == total, "every event was handled"
     assert set(runs.values()) == {"1"}, "once"
     assert worker.outcomes("retried") == worker.outcomes("failed") == 0
