@@ -4,6 +4,7 @@ include(CMakePackageConfigHelpers)
 
 install(TARGETS leveret RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(DIRECTORY core/include/leveret DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS ${plugins} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/leveret/plugins)
 install(DIRECTORY handlers DESTINATION ${CMAKE_INSTALL_DATADIR}/leveret)
 # `leveret migrate` has them inside; these are for those who read them first.
 install(DIRECTORY sql DESTINATION ${CMAKE_INSTALL_DATADIR}/leveret FILES_MATCHING PATTERN *.sql)
