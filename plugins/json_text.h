@@ -46,12 +46,11 @@ static inline void json_text_quote(struct json_text *text, const struct leveret_
     size_t room = bytes.len + 2;
     while (json_text_reserve(text, room)) {
         int64_t len = host->json_quote(bytes, text->data + text->len, text->size - text->len);
-        if (len < 0)
-            text->failed = true;
-        else if ((size_t)len < text->size - text->len)
+        text->failed = len < 0;
+        if (len >= 0 && (size_t)len < text->size - text->len) {
             text->len += (size_t)len;
-        if (len < 0 || (size_t)len <= room)
             return;
+        }
         room = (size_t)len;
     }
 }

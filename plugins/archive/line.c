@@ -38,11 +38,24 @@ static void append_value(struct json_text *out, const struct leveret_header *hea
     }
 }
 
+/* Of the retries, not of the publisher. */
+static bool is_bookkeeping(struct leveret_text name) {
+    static const char *const prefixes[] = {"leveret-", "x-death", "x-first-death-",
+                                           "x-last-death-"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        size_t len = strlen(prefixes[i]);
+        if (name.len >= len && memcmp(name.data, prefixes[i], len) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void append_headers(struct json_text *out, struct leveret_event event, size_t count) {
     const char *separator = ",\"headers\":{";
     struct leveret_header header;
     for (size_t i = 0; i < count; i++) {
-        if (!host->header_at(event, i, &header) || header.kind == LEVERET_HEADER_NESTED)
+        if (!host->header_at(event, i, &header) || header.kind == LEVERET_HEADER_NESTED ||
+            is_bookkeeping(header.name))
             continue;
         json_text_add(out, separator);
         json_text_quote(out, host, header.name);

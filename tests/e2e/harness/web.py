@@ -9,8 +9,9 @@ Request = collections.namedtuple("Request", "method path headers body at")
 
 
 class Web:
-    """Answers /slow/MS after so many milliseconds, /status/N with that status, else 200 with what
-    it got as JSON. Keeps every request."""
+    """Answers /slow/MS after so many milliseconds, /status/N with that status, /retry-after/N/VALUE
+    with that status and header (`_` for a space), else 200; with what it got as JSON. Keeps every
+    request."""
 
     def __init__(self):
         self.requests = []
@@ -63,15 +64,18 @@ class Web:
 
     async def _answer(self, request):
         words = request.path.split("/")
-        status = 200
+        status, more = 200, ""
         if words[1] == "slow":
             self.running += 1
             self.running_max = max(self.running_max, self.running)
             await asyncio.sleep(int(words[2]) / 1000)
             self.running -= 1
-        elif words[1] == "status":
+        elif words[1] in ("status", "retry-after"):
             status = int(words[2])
+        if words[1] == "retry-after":
+            more = f"Retry-After: {words[3].replace('_', ' ')}\r\n"
         body = json.dumps({"method": request.method, "path": request.path,
                            "headers": request.headers, "body": request.body.decode("latin-1")})
         return (f"HTTP/1.1 {status} Whatever\r\nContent-Type: application/json\r\n"
-                f"X-Seen: {request.method}\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode()
+                f"X-Seen: {request.method}\r\n{more}"
+                f"Content-Length: {len(body)}\r\n\r\n{body}").encode()
