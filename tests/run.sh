@@ -75,7 +75,8 @@ e2e_tests() {
     shift 2
     bin=$LVT_SLOT/${dir##*/}
     mkdir -p "$bin/tests" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
-        flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" || return
+        flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
+        flock "$dir.lock" cp -rf "$dir/plugins" "$bin/" || return
     LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
         timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
         -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
