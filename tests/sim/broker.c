@@ -75,7 +75,7 @@ static struct sim_worker *choose_worker(struct sim *sim, unsigned queue) {
     for (unsigned i = 0; i < sim->worker_count; i++) {
         struct sim_worker *worker = &sim->workers[(first + i) % sim->worker_count];
         if (worker->link.broker_epoch != 0 && !worker->link.cancelled &&
-            unacked_count(sim, worker, queue) < sim->prefetch)
+            !worker->link.not_consumed[queue] && unacked_count(sim, worker, queue) < sim->prefetch)
             return worker;
     }
     return NULL;
@@ -106,19 +106,42 @@ void sim_broker_dispatch_soon(struct sim *sim) {
     sim_after(sim, sim_below(sim, 3), dispatch, NULL, 0, 0);
 }
 
-void sim_broker_acked(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch) {
+/* The message of a settlement that arrives: NULL when it was lost, or the channel was gone already.
+ */
+static struct sim_message *find_unacked(struct sim *sim, const struct sim_worker *worker,
+                                        uint64_t tag, uint64_t epoch) {
     /* the worker lost the connection while this was on its way */
     if (worker->link.epoch != epoch && sim_chance(sim, 500))
-        return;
+        return NULL;
     struct sim_message *message = sim->messages;
     while (message && !(message->state == SIM_MESSAGE_UNACKED && message->worker == worker &&
                         message->epoch == epoch && message->tag == tag))
         message = message->next;
+    return message;
+}
+
+void sim_broker_acked(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch) {
+    struct sim_message *message = find_unacked(sim, worker, tag, epoch);
     if (!message)
-        return; /* the channel was gone already */
+        return;
     SIM_SAY(sim, "broker: message %llu of fact %u is acked", (unsigned long long)message->number,
             message->fact->index);
     sim_message_free(sim, message);
+    sim_broker_dispatch_soon(sim);
+}
+
+static void give_back(struct sim *sim, struct sim_message *message) {
+    message->state = SIM_MESSAGE_READY;
+    message->redelivered = true;
+    message->acked = false;
+    SIM_SAY(sim, "broker: message %llu of fact %u goes back to its queue",
+            (unsigned long long)message->number, message->fact->index);
+}
+
+void sim_broker_requeued(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch) {
+    struct sim_message *message = find_unacked(sim, worker, tag, epoch);
+    if (message)
+        give_back(sim, message);
     sim_broker_dispatch_soon(sim);
 }
 
@@ -130,11 +153,7 @@ void sim_broker_notices(struct sim *sim, struct sim_worker *worker, uint64_t epo
         if (message->state != SIM_MESSAGE_UNACKED || message->worker != worker ||
             message->epoch != epoch)
             continue;
-        message->state = SIM_MESSAGE_READY;
-        message->redelivered = true;
-        message->acked = false;
-        SIM_SAY(sim, "broker: message %llu of fact %u goes back to its queue",
-                (unsigned long long)message->number, message->fact->index);
+        give_back(sim, message);
     }
     sim_broker_dispatch_soon(sim);
 }

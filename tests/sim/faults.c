@@ -132,7 +132,7 @@ static void pause(struct sim_worker *worker) {
 }
 
 static void wrong_one(struct sim *sim, struct sim_worker *worker) {
-    switch (sim_below(sim, 13)) {
+    switch (sim_below(sim, 16)) {
     case 0:
     case 1:
         cut_consuming(worker);
@@ -158,6 +158,13 @@ static void wrong_one(struct sim *sim, struct sim_worker *worker) {
         break;
     case 11:
         sim_worker_stop(worker);
+        break;
+    case 12:
+    case 13:
+        sim_reload_one(worker);
+        break;
+    case 14:
+        sim_reload_remove(worker);
         break;
     default:
         pause(worker);
@@ -205,6 +212,10 @@ void sim_faults_end(struct sim *sim) {
     sim->faults = false;
     sim->refuse_permille = sim->return_permille = 0;
     sim->cache_down = false;
+    for (unsigned i = 0; i < sim->worker_count; i++)
+        for (unsigned queue = 0; queue < sim->queue_count; queue++)
+            if (sim->workers[i].alive)
+                sim_reload_restore(sim, &sim->workers[i], queue, 0);
     database_up(sim, NULL, 0, 0);
     broker_up(sim, NULL, 0, 0);
 }

@@ -38,7 +38,8 @@ static void leave(struct sim_run *run) {
     run->ended = true;
     run->fact->running--;
     run->fact->running_on[run->worker->index]--;
-    run->worker->running[run->handler]--;
+    if (--run->worker->running[run->handler] == 0)
+        run->worker->unlimited[run->handler] = false;
 }
 
 /* A run of the next attempt may not begin before this failure's delay is over. */
@@ -291,7 +292,7 @@ void sim_runs_free(struct sim *sim) {
 
 /* ---- routes ---- */
 
-static struct lvt_handler *new_handler(struct sim_worker *worker, unsigned index) {
+struct lvt_handler *sim_handler_new(struct sim_worker *worker, unsigned index) {
     const struct sim_plan *plan = &worker->sim->plans[index];
     struct lvt_handler *handler = sim_alloc(sizeof *handler);
     struct script *script = sim_alloc(sizeof *script);
@@ -315,7 +316,7 @@ static struct lvt_handler *new_handler(struct sim_worker *worker, unsigned index
 bool sim_handlers_add(struct sim_worker *worker) {
     struct leveret_error err;
     for (unsigned i = 0; i < worker->sim->handler_count; i++) {
-        struct lvt_handler *handler = new_handler(worker, i);
+        struct lvt_handler *handler = sim_handler_new(worker, i);
         if (lvt_routes_add(&worker->routes, handler, &err) != LEVERET_OK) {
             lvt_handler_free(handler);
             return false;

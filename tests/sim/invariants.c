@@ -82,7 +82,8 @@ void sim_check_start(struct sim_worker *worker, const struct lvt_run *run, struc
         sim_fail(sim, "worker %u starts fact %u while it stops", worker->index, fact->index);
     if (fact->nature != SIM_FACT_GOOD)
         sim_fail(sim, "fact %u is not for a handler", fact->index);
-    if (worker->running[fact->handler] >= sim->plans[fact->handler].concurrency)
+    if (worker->running[fact->handler] >= sim->plans[fact->handler].concurrency &&
+        !worker->unlimited[fact->handler])
         sim_fail(sim, "worker %u runs more than its concurrency allows", worker->index);
     check_event(sim, run->event, fact);
     check_attempt(sim, fact, run->event->attempt);
@@ -128,7 +129,7 @@ void sim_check_publish(struct sim_worker *worker, const struct lvt_publish *publ
     (void)lvt_header_integer(lvt_headers_find(&publish->properties.headers, LVT_HEADER_ATTEMPT),
                              &made);
     for (const struct sim_handed *handed = worker->link.handed; handed; handed = handed->next)
-        live = live || (handed->fact == fact && !handed->acked);
+        live = live || (handed->fact == fact && !handed->settled);
     if (!live)
         sim_fail(sim, "worker %u publishes fact %u without a delivery to settle", worker->index,
                  fact->index);
@@ -147,7 +148,7 @@ static bool worker_settled(const struct sim_worker *worker) {
            lvt_engine_in_flight(worker->engine) == 0 && !ledger->waiting.first &&
            !ledger->held.first && !ledger->to_record.first && ledger->round == 0 &&
            ledger->unlock_count == 0 && !ledger->txs && !worker->questions &&
-           !worker->link.outgoing && worker->link.ack_count == 0;
+           !worker->link.outgoing && worker->link.settled_count == 0;
 }
 
 /* A session that its worker has lost keeps its locks until the server has seen it, too. */
@@ -176,10 +177,14 @@ bool sim_settled(const struct sim *sim) {
 }
 
 void sim_check_idle(struct sim_worker *worker) {
-    const struct lvt_engine *engine = worker->engine;
+    struct lvt_engine *engine = worker->engine;
+    lvt_handlers_sweep(engine);
     if (engine->all || engine->in_hand_count > 0 || engine->tx_open > 0 || engine->tx_waiting ||
-        engine->claimed || engine->recorded || engine->in_flight > 0)
+        engine->claimed || engine->recorded || engine->in_flight > 0 || engine->startable)
         sim_fail(worker->sim, "worker %u has stopped with events in hand", worker->index);
+    if (engine->retired)
+        sim_fail(worker->sim, "worker %u has stopped with handlers that were replaced",
+                 worker->index);
     if (worker->timers.count > 0)
         sim_fail(worker->sim, "worker %u has stopped with timers armed", worker->index);
     if (worker->ledger.txs || worker->ledger.held.first || worker->ledger.waiting.first ||

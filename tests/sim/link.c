@@ -21,25 +21,42 @@ static bool port_live(void *self, const struct lvt_delivery *delivery) {
     return !worker->dying && delivery->epoch == worker->link.epoch;
 }
 
-static void port_ack(void *self, const struct lvt_delivery *delivery) {
-    struct sim_worker *worker = self;
+static void settle(struct sim_worker *worker, struct sim_handed *handed, bool requeue) {
     struct sim_link *link = &worker->link;
-    if (!port_live(self, delivery))
-        return; /* of a channel that is gone */
-    struct sim_handed *handed = find_handed(link, delivery->tag);
-    if (!handed || handed->acked) {
-        sim_fail(worker->sim, "worker %u acks tag %llu, which is not its to ack", worker->index,
-                 (unsigned long long)delivery->tag);
-        return;
-    }
-    sim_check_ack(worker, handed);
-    handed->acked = true;
     struct sim_message *message = sim_message_find(worker->sim, handed->message);
-    if (message)
+    handed->settled = true;
+    if (message && !requeue)
         message->acked = message->state == SIM_MESSAGE_UNACKED && message->tag == handed->tag;
-    link->acks[link->ack_count++] = delivery->tag;
-    if (link->ack_count == sizeof link->acks / sizeof link->acks[0])
+    link->settled[link->settled_count++] = (struct sim_settled){handed->tag, requeue};
+    if (link->settled_count == sizeof link->settled / sizeof link->settled[0])
         sim_link_flush(worker);
+}
+
+/* NULL when the delivery is of a channel that is gone, or nobody's to settle. */
+static struct sim_handed *find_live(struct sim_worker *worker,
+                                    const struct lvt_delivery *delivery) {
+    if (!port_live(worker, delivery))
+        return NULL;
+    struct sim_handed *handed = find_handed(&worker->link, delivery->tag);
+    if (handed && !handed->settled)
+        return handed;
+    sim_fail(worker->sim, "worker %u settles tag %llu, which is not its to settle", worker->index,
+             (unsigned long long)delivery->tag);
+    return NULL;
+}
+
+static void port_ack(void *self, const struct lvt_delivery *delivery) {
+    struct sim_handed *handed = find_live(self, delivery);
+    if (!handed)
+        return;
+    sim_check_ack(self, handed);
+    settle(self, handed, false);
+}
+
+static void port_requeue(void *self, const struct lvt_delivery *delivery) {
+    struct sim_handed *handed = find_live(self, delivery);
+    if (handed)
+        settle(self, handed, true);
 }
 
 /* ---- publishes ---- */
@@ -76,10 +93,11 @@ void sim_link_flush(struct sim_worker *worker) {
     struct sim_link *link = &worker->link;
     if (worker->dying)
         return;
-    for (size_t i = 0; i < link->ack_count; i++)
-        sim_after(worker->sim, sim_latency(worker->sim), sim_broker_acked, worker, link->acks[i],
-                  link->epoch);
-    link->ack_count = 0;
+    for (size_t i = 0; i < link->settled_count; i++)
+        sim_after(worker->sim, sim_latency(worker->sim),
+                  link->settled[i].requeue ? sim_broker_requeued : sim_broker_acked, worker,
+                  link->settled[i].tag, link->epoch);
+    link->settled_count = 0;
     if (link->publishing == 0 || link->blocked_until_ms > worker->sim->now_ms)
         return;
     for (struct sim_outgoing *outgoing = link->outgoing; outgoing; outgoing = outgoing->next)
@@ -94,6 +112,7 @@ static void port_flush(void *self) {
 struct lvt_broker_port sim_link_port(struct sim_worker *worker) {
     return (struct lvt_broker_port){.self = worker,
                                     .ack = port_ack,
+                                    .requeue = port_requeue,
                                     .publish = port_publish,
                                     .flush = port_flush,
                                     .live = port_live};
@@ -179,7 +198,7 @@ static void forget_handed(struct sim_link *link) {
         link->handed = handed->next;
         free(handed);
     }
-    link->ack_count = 0;
+    link->settled_count = 0;
 }
 
 void sim_link_connect(struct sim *sim, struct sim_worker *worker, uint64_t consuming,
@@ -285,4 +304,5 @@ void sim_link_clear(struct sim_worker *worker) {
     link->epoch = link->publishing = 0;
     link->blocked_until_ms = 0;
     link->cancelled = false;
+    memset(link->not_consumed, 0, sizeof link->not_consumed);
 }

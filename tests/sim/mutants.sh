@@ -50,7 +50,11 @@ more transactions than the pool has|effects.c|s/engine->tx_open >= pool/false/
 a begun transaction's duplicate is an outage|effects.c|s/verdict.kind = LVT_VERDICT_DUPLICATE/verdict.kind = LVT_VERDICT_DONE/
 a transaction without its record|effects.c|s/run->event->id.len > 0 \? &run->event->claim : NULL/NULL/
 an invalidation's outage counts as done|invalidations.c|s/if \(answer != LVT_ANSWER_OUTAGE\)/if (true)/
-a shutdown starts what arrives|engine.c|s/engine->draining \? NULL : lvt_decode/lvt_decode/
+a shutdown starts what arrives|engine.c|s/bool wanted = !engine->draining && /bool wanted = /
+a removed handler's events are kept|handlers.c|s/lvt_event_give_back\(engine, event\);/lvt_event_forget(engine, event);/
+what arrives for nobody is kept|engine.c|s/bool wanted = !engine->draining && delivery->queue->handler_count > 0/bool wanted = !engine->draining/
+a new handler does not count the old one's runs|handlers.c|s/next->running \+= old->running;/;/
+events wait for a handler that is gone|handlers.c|s/while \(changes\[i\].old && /while (false && changes[i].old && /
 attempts made are not read|decode.c|s/made > ATTEMPTS_MAX \? ATTEMPTS_MAX : \(uint32_t\)made/0/
 the origin is forgotten|decode.c|s/event->exchange = header_text.*?;/;/
 a message keeps no body|message.c|s/, \.body = delivery->body\}/}/

@@ -110,7 +110,7 @@ struct sim_handed {
     uint64_t tag, message;
     struct sim_fact *fact;
     uint32_t attempts_made;
-    bool acked;
+    bool settled;
 };
 
 /* A publish that has no answer. */
@@ -133,8 +133,12 @@ struct sim_link {
     uint64_t blocked_until_ms;
     bool cancelled;
     struct sim_handed *handed;
-    uint64_t acks[SIM_FACTS_MAX * 8]; /* tags, until they are flushed */
-    size_t ack_count;
+    struct sim_settled {
+        uint64_t tag;
+        bool requeue;             /* else it is acked */
+    } settled[SIM_FACTS_MAX * 8]; /* until they are flushed */
+    size_t settled_count;
+    bool not_consumed[SIM_QUEUES_MAX]; /* its handlers are gone */
     struct sim_outgoing *outgoing;
 };
 
@@ -258,6 +262,7 @@ struct sim_worker {
     struct lvt_broker_sink broker_sink;
     struct lvt_ledger_sink ledger_sink;
     unsigned running[SIM_HANDLERS_MAX];
+    bool unlimited[SIM_HANDLERS_MAX]; /* runs of a handler that was removed go on beside it */
     struct sim_link link;
     struct sim_ledger ledger;
     struct sim_question *questions;
@@ -349,6 +354,7 @@ bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, 
 void sim_broker_put(struct sim *sim, struct sim_message *message);
 void sim_broker_arrived(struct sim *sim, struct sim_worker *worker, uint64_t number, uint64_t b);
 void sim_broker_acked(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch);
+void sim_broker_requeued(struct sim *sim, struct sim_worker *worker, uint64_t tag, uint64_t epoch);
 /* The broker sees that a channel is gone. */
 void sim_broker_notices(struct sim *sim, struct sim_worker *worker, uint64_t epoch, uint64_t b);
 void sim_broker_dispatch_soon(struct sim *sim);
@@ -417,8 +423,16 @@ struct lvt_http_port sim_http_port(struct sim_worker *worker);
 void sim_questions_clear(struct sim_worker *worker);
 
 /* ---- handlers.c ---- */
+struct lvt_handler *sim_handler_new(struct sim_worker *worker, unsigned index);
 bool sim_handlers_add(struct sim_worker *worker);
 void sim_runs_free(struct sim *sim);
+
+/* ---- reload.c ---- */
+/* A handler's file changes. */
+void sim_reload_one(struct sim_worker *worker);
+/* All handlers of a queue go, and come back after a while, or at once when they are missing. */
+void sim_reload_remove(struct sim_worker *worker);
+void sim_reload_restore(struct sim *sim, struct sim_worker *worker, uint64_t queue, uint64_t b);
 
 /* ---- worker.c ---- */
 void sim_worker_start(struct sim *sim, struct sim_worker *worker, uint64_t a, uint64_t b);

@@ -68,6 +68,7 @@ void sim_worker_start(struct sim *sim, struct sim_worker *worker, uint64_t a, ui
     worker->alive = true;
     worker->dying = worker->stopping = worker->pump_due = false;
     worker->paused_until_ms = 0;
+    memset(worker->unlimited, 0, sizeof worker->unlimited);
     worker->stats = lvt_stats_new(sim->now_ms);
     if (!worker->stats || !sim_handlers_add(worker))
         abort();
