@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "engine/outgoing.h"
 
 #define LVT_LADDER_LEVELS 24
 #define LVT_LADDER_TICK_MS 250
@@ -20,7 +21,7 @@
 /* The topic exchange at the end, bound once per work queue. */
 #define LVT_LADDER_END "leveret.delay.due"
 /* Where a message goes that the ladder can route nowhere: a fanout exchange and its queue. */
-#define LVT_LADDER_UNDELIVERED "leveret.undelivered"
+#define LVT_LADDER_UNDELIVERED LVT_UNDELIVERED_QUEUE
 
 #define LVT_LADDER_NAME_SIZE 32
 #define LVT_LADDER_KEY_SIZE 80

@@ -64,6 +64,10 @@ struct lvt_config {
         uint32_t max_claims;
     } ledger;
     struct {
+        uint32_t max_attempts;
+        uint64_t max_delay_ms;
+    } limits; /* of what one event may ask for */
+    struct {
         char *listen; /* "127.0.0.1:9464"; "" for none */
     } admin;
     struct {

@@ -90,7 +90,8 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
 void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_claim *claim = &event->claim;
     if (event->id.len == 0) {
-        engine->options.stats->events_without_id++;
+        if (!event->handler->forwards)
+            engine->options.stats->events_without_id++;
         lvt_run_queue(engine, event);
         return;
     }

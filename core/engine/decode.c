@@ -62,6 +62,8 @@ static bool hash_id(struct lvt_event *event) {
 static bool find_id(struct lvt_event *event, const struct lvt_envelope *envelope) {
     const struct lvt_properties *properties = &event->delivery->properties;
     const char *named = event->handler->options.id;
+    if (event->handler->forwards)
+        return true; /* where it goes it is claimed, perhaps in several queues */
     if (named && strcmp(named, "hash") != 0 &&
         lvt_json_scalar_at(event->delivery->body, named, &event->delivery->arena, &event->id) &&
         event->id.len > 0)

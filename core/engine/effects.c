@@ -1,48 +1,11 @@
 /* What handlers ask for on their way: the bookkeeping between a run, which may end at any moment,
  * and the ports, which answer when they can. */
-#include "engine/effects.h"
+#include "engine/effect.h"
 
 #include <stdlib.h>
 
 #include "base/container.h"
-#include "engine/run.h"
 #include "engine/state.h"
-
-enum effect_kind {
-    EFFECT_SQL,
-    EFFECT_REDIS,
-    EFFECT_INVALIDATE,
-    EFFECT_HTTP,
-    EFFECT_SLEEP,
-    EFFECT_TURN,
-};
-
-/* One call that has not been answered. On its run's list, or among the engine's orphans once the
- * run has ended. */
-struct lvt_effect {
-    struct lvt_effect *prev, *next;
-    struct lvt_effect *waiting_next; /* SQL: for a free connection */
-    struct lvt_run *run;             /* NULL for an orphan */
-    struct lvt_engine *engine;
-    enum effect_kind kind;
-    bool waiting;
-    union {
-        lvt_rows_done *rows;
-        lvt_reply_done *reply;
-        lvt_invalidate_done *invalidate;
-        lvt_http_done *http;
-        void (*sleep)(void *ctx);
-    } done;
-    void *ctx;
-    struct lvt_timer timer; /* SLEEP and TURN */
-    struct lvt_sql sql;     /* SQL: its texts follow this struct */
-    /* patterns to invalidate; within a transaction the effect is SQL, and they follow this struct
-     */
-    const struct lvt_bytes *patterns;
-    size_t asked, answered;
-    int64_t removed;
-    char *error;
-};
 
 static struct lvt_effect **list_of(struct lvt_effect *effect) {
     return effect->run ? &effect->run->effects : &effect->engine->orphans;
@@ -66,32 +29,36 @@ static void unlink_effect(struct lvt_effect *effect) {
         effect->next->prev = effect->prev;
 }
 
-static void free_effect(struct lvt_effect *effect) {
+void lvt_effect_free(struct lvt_effect *effect) {
     unlink_effect(effect);
-    if (effect->kind == EFFECT_TURN)
+    if (effect->kind == LVT_EFFECT_TURN)
         effect->run->handler->interrupted--;
     lvt_timer_stop(effect->engine->clock.timers, &effect->timer);
     free(effect->error);
+    lvt_publishing_free(effect->publishing);
     free(effect);
 }
 
-static void outage(struct lvt_run *run, const char *why) {
+void lvt_effect_outage(struct lvt_run *run, const char *why) {
     const struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(why)};
     lvt_run_stop(run, &verdict);
 }
 
-/* No memory to ask with. The run ends as in an outage, but not before the caller has returned. */
 static void out_of_memory_due(struct lvt_timer *timer) {
     struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
-    outage(run, "out of memory");
+    lvt_effect_outage(run, "out of memory");
 }
 
-static struct lvt_effect *new_effect(struct lvt_run *run, enum effect_kind kind, void *ctx,
-                                     size_t extra) {
+void lvt_effect_starve(struct lvt_run *run) {
+    run->timeout.fire = out_of_memory_due;
+    (void)lvt_timer_start(run->engine->clock.timers, &run->timeout, 0);
+}
+
+struct lvt_effect *lvt_effect_new(struct lvt_run *run, enum lvt_effect_kind kind, void *ctx,
+                                  size_t extra) {
     struct lvt_effect *effect = calloc(1, sizeof *effect + extra);
     if (!effect) {
-        run->timeout.fire = out_of_memory_due;
-        (void)lvt_timer_start(run->engine->clock.timers, &run->timeout, 0);
+        lvt_effect_starve(run);
         return NULL;
     }
     effect->run = run;
@@ -111,10 +78,10 @@ static void rows_answered(void *ctx, enum lvt_answer answer, const struct lvt_ro
     lvt_rows_done *done = effect->done.rows;
     void *done_ctx = effect->ctx;
     if (answer == LVT_ANSWER_OUTAGE) {
-        outage(run, "PostgreSQL is away");
+        lvt_effect_outage(run, "PostgreSQL is away");
         return;
     }
-    free_effect(effect);
+    lvt_effect_free(effect);
     done(done_ctx, answer, rows, error);
 }
 
@@ -124,7 +91,9 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
 static void send_sql(struct lvt_effect *effect) {
     struct lvt_engine *engine = effect->engine;
     struct lvt_tx *tx = effect->run->tx;
-    if (effect->patterns)
+    if (effect->publishing)
+        lvt_publishing_send_in_tx(effect);
+    else if (effect->patterns)
         engine->ledger.tx_invalidate(engine->ledger.self, tx, effect->patterns[effect->answered],
                                      number_answered, effect);
     else
@@ -136,12 +105,12 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
     struct lvt_effect *effect = ctx;
     struct lvt_run *run = effect->run;
     if (answer == LVT_ANSWER_OUTAGE) {
-        outage(run, "PostgreSQL is away");
+        lvt_effect_outage(run, "PostgreSQL is away");
         return;
     }
     if (answer == LVT_ANSWER_OK) {
         if (!lvt_invalidation_keep(run, effect->patterns[effect->answered], rows)) {
-            outage(run, "out of memory");
+            lvt_effect_outage(run, "out of memory");
             return;
         }
         if (++effect->answered < effect->asked) {
@@ -151,7 +120,7 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
     }
     lvt_invalidate_done *done = effect->done.invalidate;
     void *done_ctx = effect->ctx;
-    free_effect(effect);
+    lvt_effect_free(effect);
     if (answer == LVT_ANSWER_ERROR)
         done(done_ctx, LVT_ANSWER_ERROR, 0, error->text);
     else
@@ -178,7 +147,7 @@ static void send_asked(struct lvt_run *run) {
     while (effect && effect->next)
         effect = effect->next;
     for (; effect; effect = effect->prev) {
-        if (effect->kind != EFFECT_SQL)
+        if (effect->kind != LVT_EFFECT_SQL)
             continue;
         if (effect->waiting)
             stop_waiting(effect);
@@ -229,11 +198,10 @@ static void open_tx(struct lvt_run *run) {
         run->handler->tx_open++;
         return;
     }
-    run->timeout.fire = out_of_memory_due;
-    (void)lvt_timer_start(engine->clock.timers, &run->timeout, 0);
+    lvt_effect_starve(run);
 }
 
-static void need_tx(struct lvt_effect *effect) {
+void lvt_effect_need_tx(struct lvt_effect *effect) {
     struct lvt_engine *engine = effect->engine;
     struct lvt_run *run = effect->run;
     if (run->tx_open) {
@@ -274,7 +242,7 @@ void lvt_effect_query(struct lvt_run *run, const struct lvt_sql *sql, lvt_rows_d
     size_t size = sql->text.len + sql->param_count * sizeof *sql->params;
     for (size_t i = 0; i < sql->param_count; i++)
         size += sql->params[i].len;
-    struct lvt_effect *effect = new_effect(run, EFFECT_SQL, ctx, size);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_SQL, ctx, size);
     if (!effect)
         return;
     struct lvt_bytes *params = (struct lvt_bytes *)(effect + 1);
@@ -292,7 +260,7 @@ void lvt_effect_query(struct lvt_run *run, const struct lvt_sql *sql, lvt_rows_d
         memcpy(text, param.data, param.len);
         text += param.len;
     }
-    need_tx(effect);
+    lvt_effect_need_tx(effect);
 }
 
 /* ---- cache ---- */
@@ -303,18 +271,18 @@ static void reply_answered(void *ctx, enum lvt_answer answer, const struct lvt_r
     struct lvt_run *run = effect->run;
     lvt_reply_done *done = effect->done.reply;
     void *done_ctx = effect->ctx;
-    free_effect(effect);
+    lvt_effect_free(effect);
     if (!run)
         return;
     if (answer == LVT_ANSWER_OUTAGE)
-        outage(run, "Redis is away");
+        lvt_effect_outage(run, "Redis is away");
     else
         done(done_ctx, answer, reply, error);
 }
 
 void lvt_effect_redis(struct lvt_run *run, const struct lvt_bytes *argv, size_t argc,
                       lvt_reply_done *done, void *ctx) {
-    struct lvt_effect *effect = new_effect(run, EFFECT_REDIS, ctx, 0);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_REDIS, ctx, 0);
     if (!effect)
         return;
     effect->done.reply = done;
@@ -331,7 +299,7 @@ static void removed_answered(void *ctx, enum lvt_answer answer, int64_t removed,
         effect->error = strdup(error);
     if (answer == LVT_ANSWER_OUTAGE && run) {
         /* the run's end makes an orphan of this effect, which its other answers still need */
-        outage(run, "Redis is away");
+        lvt_effect_outage(run, "Redis is away");
         run = NULL;
     }
     if (effect->answered < effect->asked)
@@ -341,7 +309,7 @@ static void removed_answered(void *ctx, enum lvt_answer answer, int64_t removed,
     int64_t total = effect->removed;
     char *first_error = effect->error;
     effect->error = NULL;
-    free_effect(effect);
+    lvt_effect_free(effect);
     if (run && first_error)
         done(done_ctx, LVT_ANSWER_ERROR, 0, first_error);
     else if (run)
@@ -354,7 +322,7 @@ static void invalidate_in_tx(struct lvt_run *run, const struct lvt_bytes *patter
     size_t size = count * sizeof *patterns;
     for (size_t i = 0; i < count; i++)
         size += patterns[i].len;
-    struct lvt_effect *effect = new_effect(run, EFFECT_SQL, ctx, size);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_SQL, ctx, size);
     if (!effect)
         return;
     struct lvt_bytes *copies = (struct lvt_bytes *)(effect + 1);
@@ -367,7 +335,7 @@ static void invalidate_in_tx(struct lvt_run *run, const struct lvt_bytes *patter
         memcpy(text, patterns[i].data, patterns[i].len);
         text += patterns[i].len;
     }
-    need_tx(effect);
+    lvt_effect_need_tx(effect);
 }
 
 void lvt_effect_invalidate(struct lvt_run *run, const struct lvt_bytes *patterns, size_t count,
@@ -377,7 +345,7 @@ void lvt_effect_invalidate(struct lvt_run *run, const struct lvt_bytes *patterns
         invalidate_in_tx(run, patterns, count, done, ctx);
         return;
     }
-    struct lvt_effect *effect = new_effect(run, EFFECT_INVALIDATE, ctx, 0);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_INVALIDATE, ctx, 0);
     if (!effect)
         return;
     effect->done.invalidate = done;
@@ -393,14 +361,14 @@ static void http_answered(void *ctx, const struct lvt_http_response *response, c
     struct lvt_run *run = effect->run;
     lvt_http_done *done = effect->done.http;
     void *done_ctx = effect->ctx;
-    free_effect(effect);
+    lvt_effect_free(effect);
     if (run)
         done(done_ctx, response, error);
 }
 
 void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request,
                      lvt_http_done *done, void *ctx) {
-    struct lvt_effect *effect = new_effect(run, EFFECT_HTTP, ctx, 0);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_HTTP, ctx, 0);
     if (!effect)
         return;
     effect->done.http = done;
@@ -411,10 +379,10 @@ static void slept(struct lvt_timer *timer) {
     struct lvt_effect *effect = LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
     struct lvt_handler *handler = effect->run->handler;
     struct lvt_engine *engine = effect->engine;
-    bool turn = effect->kind == EFFECT_TURN;
+    bool turn = effect->kind == LVT_EFFECT_TURN;
     void (*done)(void *ctx) = effect->done.sleep;
     void *done_ctx = effect->ctx;
-    free_effect(effect);
+    lvt_effect_free(effect);
     done(done_ctx);
     if (turn && handler->interrupted == 0)
         lvt_handler_wake(engine, handler);
@@ -427,18 +395,17 @@ static void start_timer(struct lvt_effect *effect, uint64_t delay_ms, void (*don
     uint64_t due_ms = clock->now_ms(clock->self) + delay_ms;
     if (lvt_timer_start(clock->timers, &effect->timer, due_ms))
         return;
-    effect->run->timeout.fire = out_of_memory_due;
-    (void)lvt_timer_start(clock->timers, &effect->run->timeout, 0);
+    lvt_effect_starve(effect->run);
 }
 
 void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx) {
-    struct lvt_effect *effect = new_effect(run, EFFECT_SLEEP, ctx, 0);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_SLEEP, ctx, 0);
     if (effect)
         start_timer(effect, delay_ms, done);
 }
 
 void lvt_effect_turn(struct lvt_run *run, void (*done)(void *ctx), void *ctx) {
-    struct lvt_effect *effect = new_effect(run, EFFECT_TURN, ctx, 0);
+    struct lvt_effect *effect = lvt_effect_new(run, LVT_EFFECT_TURN, ctx, 0);
     if (!effect)
         return;
     run->handler->interrupted++;
@@ -447,11 +414,19 @@ void lvt_effect_turn(struct lvt_run *run, void (*done)(void *ctx), void *ctx) {
 
 /* ---- the end of a run ---- */
 
-bool lvt_effects_sql_pending(const struct lvt_run *run) {
+static bool is_pending(const struct lvt_run *run, enum lvt_effect_kind kind) {
     for (const struct lvt_effect *effect = run->effects; effect; effect = effect->next)
-        if (effect->kind == EFFECT_SQL)
+        if (effect->kind == kind)
             return true;
     return false;
+}
+
+bool lvt_effects_sql_pending(const struct lvt_run *run) {
+    return is_pending(run, LVT_EFFECT_SQL);
+}
+
+bool lvt_effects_publish_pending(const struct lvt_run *run) {
+    return is_pending(run, LVT_EFFECT_PUBLISH);
 }
 
 void lvt_effects_rollback(struct lvt_run *run) {
@@ -469,8 +444,8 @@ void lvt_effects_end(struct lvt_run *run) {
         next = effect->next;
         if (effect->waiting)
             stop_waiting(effect);
-        if (effect->kind == EFFECT_SQL || effect->timer.fire) {
-            free_effect(effect);
+        if (effect->kind == LVT_EFFECT_SQL || effect->timer.fire) {
+            lvt_effect_free(effect);
             continue;
         }
         unlink_effect(effect);
@@ -481,5 +456,5 @@ void lvt_effects_end(struct lvt_run *run) {
 
 void lvt_effects_free(struct lvt_engine *engine) {
     while (engine->orphans)
-        free_effect(engine->orphans);
+        lvt_effect_free(engine->orphans);
 }

@@ -3,6 +3,7 @@
 #ifndef LEVERET_ENGINE_EFFECTS_H
 #define LEVERET_ENGINE_EFFECTS_H
 
+#include "engine/outgoing.h"
 #include "engine/ports.h"
 
 struct lvt_run;
@@ -23,6 +24,17 @@ void lvt_effect_invalidate(struct lvt_run *run, const struct lvt_bytes *patterns
 
 void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request,
                      lvt_http_done *done, void *ctx);
+
+/* The id is the event's own, also where none was given. error with ERROR: it cannot be published,
+ * no queue takes it, or the broker refuses it. */
+typedef void lvt_published_done(void *ctx, enum lvt_answer answer, struct lvt_bytes id,
+                                const char *error);
+
+/* Copied before the call returns. Answered when the broker has confirmed it; while that is away the
+ * run waits, and its timeout does not count. With a transaction open the event is written into the
+ * outbox, goes out with the commit, and is answered once it is written. */
+void lvt_effect_publish(struct lvt_run *run, const struct lvt_outgoing *outgoing,
+                        lvt_published_done *done, void *ctx);
 
 void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx);
 

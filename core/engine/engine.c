@@ -20,6 +20,10 @@ enum leveret_code lvt_engine_new(const struct lvt_engine_options *options,
     pthread_mutex_init(&engine->post_lock, NULL);
     engine->options = *options;
     engine->clock = options->clock;
+    engine->limits = (struct lvt_outgoing_limits){.exchange = options->exchange,
+                                                  .max_body_bytes = options->max_body_bytes,
+                                                  .max_delay_ms = options->max_delay_ms,
+                                                  .max_attempts = options->max_attempts};
     for (size_t i = 0; i < options->routes->handler_count; i++)
         options->routes->handlers[i]->engine = engine;
     *ret_engine = engine;

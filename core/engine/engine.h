@@ -24,6 +24,9 @@ struct lvt_engine_options {
     const struct lvt_log *log;
     struct lvt_stats *stats;
     uint64_t max_body_bytes;
+    const char *exchange;  /* where handlers publish who name none */
+    uint64_t max_delay_ms; /* and attempts: what one event may ask for */
+    uint32_t max_attempts;
     uint32_t pool; /* transactions that the ledger runs at once */
     /* Makes the loop pump soon. Called from any thread; NULL: nobody posts from others. */
     void (*wake)(void *ctx);

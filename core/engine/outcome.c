@@ -66,6 +66,9 @@ void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_field fields[FIELDS_MAX];
     size_t count = 0;
     char text[400];
+    if (event->handler && event->handler->forwards && !event->dead &&
+        event->verdict.kind == LVT_VERDICT_DONE)
+        return;
     if (event->dead || event->verdict.kind != LVT_VERDICT_SNOOZE)
         lvt_stats_count(engine->options.stats, label, outcome_of(event));
     for (const struct lvt_delivery *also = event->joined; also; also = also->next)

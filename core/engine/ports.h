@@ -12,6 +12,7 @@
 
 #include "base/bytes.h"
 #include "base/timers.h"
+#include "engine/outgoing.h"
 #include "event/delivery.h"
 
 /* How a service answered. */
@@ -53,6 +54,8 @@ enum lvt_publish_result {
     LVT_PUBLISH_DROPPED,  /* the port is closing; whether it arrived is not known */
 };
 
+struct lvt_engine;
+
 /* A message on its way out: persistent, mandatory, confirmed. It and all that it points to belong
  * to the one who published it, and stay as they are until the answer. */
 struct lvt_publish {
@@ -62,6 +65,8 @@ struct lvt_publish {
     struct lvt_bytes body;
     enum lvt_publish_result result;
     char reason[200]; /* of a result that is not CONFIRMED */
+    /* the engine's: who takes the answer */
+    void (*answered)(struct lvt_engine *engine, struct lvt_publish *publish);
 };
 
 struct lvt_broker_port {
@@ -183,6 +188,11 @@ struct lvt_ledger_port {
     void (*tx_invalidate)(void *self, struct lvt_tx *tx, struct lvt_bytes pattern,
                           lvt_rows_done *done, void *ctx);
     void (*invalidated)(void *self, int64_t number);
+
+    /* Writes the event, which has its id and has been checked, into the outbox. Copied before the
+     * call returns. */
+    void (*tx_publish)(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                       lvt_rows_done *done, void *ctx);
 };
 
 struct lvt_ledger_sink {

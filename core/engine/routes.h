@@ -51,6 +51,7 @@ struct lvt_handler {
     char *about;      /* what it says of itself, as a plugin does: "webhook 1.2"; NULL */
     struct lvt_handler_options options;
     struct lvt_queue *queue;
+    bool forwards; /* leveret's own: it passes events on, which count where they arrive */
     const struct lvt_runtime *runtime;
     void *runtime_self; /* owned: destroyed with the handler */
     /* the engine's */

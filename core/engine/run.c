@@ -79,12 +79,26 @@ static void never_connected(struct lvt_run *run) {
     lvt_run_stop(run, &verdict);
 }
 
+/* That the broker is away, or takes no messages, is not the handler's doing. Ended here it would
+ * publish once more with its next run. */
+static bool waits_for_broker(const struct lvt_run *run) {
+    return run->event->publishing || lvt_effects_publish_pending(run);
+}
+
+static bool restart_timeout(struct lvt_run *run) {
+    struct lvt_clock *clock = &run->engine->clock;
+    return lvt_timer_start(clock->timers, &run->timeout,
+                           clock->now_ms(clock->self) + run->handler->options.timeout_ms);
+}
+
 static void timed_out(struct lvt_timer *timer) {
     struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
     if (!run->tx_open && lvt_effects_sql_pending(run)) {
         never_connected(run);
         return;
     }
+    if (waits_for_broker(run) && restart_timeout(run))
+        return;
     char reason[80];
     snprintf(reason, sizeof reason, "the handler did not finish within timeout_ms = %llu",
              (unsigned long long)run->handler->options.timeout_ms);

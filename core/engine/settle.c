@@ -13,6 +13,7 @@
 #define CONFLICT_CAP_MS 500
 
 static void publish(struct lvt_engine *engine, struct lvt_event *event);
+static void published(struct lvt_engine *engine, struct lvt_publish *answer);
 
 static void ack_all(struct lvt_engine *engine, struct lvt_event *event) {
     engine->broker.ack(engine->broker.self, event->delivery);
@@ -67,6 +68,7 @@ static void publish(struct lvt_engine *engine, struct lvt_event *event) {
         return;
     }
     event->publishing = true;
+    event->publish.answered = published;
     engine->broker.publish(engine->broker.self, &event->publish);
 }
 
@@ -234,7 +236,8 @@ void lvt_settle_step(struct lvt_engine *engine) {
         engine->ledger.record(engine->ledger.self, records);
 }
 
-static void published(struct lvt_engine *engine, struct lvt_event *event) {
+static void published(struct lvt_engine *engine, struct lvt_publish *answer) {
+    struct lvt_event *event = LVT_CONTAINER_OF(answer, struct lvt_event, publish);
     event->publishing = false;
     lvt_stats_count_published(engine->options.stats,
                               event->handler ? event->type : lvt_bytes("", 0),
@@ -260,7 +263,7 @@ static void published(struct lvt_engine *engine, struct lvt_event *event) {
 void lvt_settle_published(void *ctx, struct lvt_publish *list) {
     while (list) {
         struct lvt_publish *next = list->next;
-        published(ctx, LVT_CONTAINER_OF(list, struct lvt_event, publish));
+        list->answered(ctx, list);
         list = next;
     }
 }

@@ -15,6 +15,7 @@ struct lvt_engine {
     struct lvt_ledger_port ledger;
     struct lvt_cache_port cache;
     struct lvt_http_port http;
+    struct lvt_outgoing_limits limits;
 
     struct lvt_delivery *arrived, *arrived_last;
     struct lvt_event_list to_claim;
@@ -106,6 +107,8 @@ void lvt_handlers_wake(struct lvt_engine *engine);
 /* Nothing that the run asked for is answered any more. Its transaction stays open. */
 void lvt_effects_end(struct lvt_run *run);
 bool lvt_effects_sql_pending(const struct lvt_run *run);
+/* Whether it waits for the broker to confirm what it published. */
+bool lvt_effects_publish_pending(const struct lvt_run *run);
 /* Rolls back the run's transaction, if it has one, and what was to follow its commit. */
 void lvt_effects_rollback(struct lvt_run *run);
 /* The run's transaction has ended: another may have its place in the pool. */

@@ -109,7 +109,7 @@ static bool value_text(const struct value *value, struct lvt_arena *arena,
     return true;
 }
 
-static enum leveret_code check_type(struct lvt_bytes type, struct leveret_error *err) {
+enum leveret_code lvt_envelope_check_type(struct lvt_bytes type, struct leveret_error *err) {
     if (type.len == 0) {
         return leveret_fail(err, LEVERET_MALFORMED, "the type is an empty text");
     }
@@ -129,7 +129,7 @@ static enum leveret_code check_type(struct lvt_bytes type, struct leveret_error 
 }
 
 /* No NUL: PostgreSQL has no text with one, and the id goes into the ledger. */
-static enum leveret_code check_id(struct lvt_bytes id, struct leveret_error *err) {
+enum leveret_code lvt_envelope_check_id(struct lvt_bytes id, struct leveret_error *err) {
     for (size_t at = 0, len; at < id.len; at += len) {
         len = lvt_utf8_length(id.data + at, id.len - at);
         if (len == 0 || id.data[at] == '\0') {
@@ -153,7 +153,7 @@ static enum leveret_code read_type(const struct value *value, struct lvt_arena *
     if (!value_text(value, arena, &type)) {
         return out_of_memory(err);
     }
-    enum leveret_code code = check_type(type, err);
+    enum leveret_code code = lvt_envelope_check_type(type, err);
     if (code == LEVERET_OK) {
         *ret_type = type;
     }
@@ -172,7 +172,7 @@ static enum leveret_code read_id(const struct value *value, struct lvt_arena *ar
     if (!value_text(value, arena, &id)) {
         return out_of_memory(err);
     }
-    enum leveret_code code = check_id(id, err);
+    enum leveret_code code = lvt_envelope_check_id(id, err);
     if (code == LEVERET_OK) {
         *ret_id = id;
     }
@@ -240,9 +240,9 @@ static struct attributes read_attributes(const struct lvt_headers *headers) {
 
 static enum leveret_code use_attributes(const struct attributes *attributes, struct lvt_bytes body,
                                         struct lvt_envelope *envelope, struct leveret_error *err) {
-    enum leveret_code code = check_type(attributes->type, err);
+    enum leveret_code code = lvt_envelope_check_type(attributes->type, err);
     if (code == LEVERET_OK) {
-        code = check_id(attributes->id, err);
+        code = lvt_envelope_check_id(attributes->id, err);
     }
     envelope->type = attributes->type;
     envelope->id = attributes->id;

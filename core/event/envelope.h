@@ -34,6 +34,12 @@ enum leveret_code lvt_envelope_read(struct lvt_delivery *delivery, enum lvt_enve
                                     struct lvt_envelope *ret_envelope,
                                     struct leveret_error *err) LVT_MUST_CHECK;
 
+/* What an envelope's type and id must be, for those who make one. LEVERET_MALFORMED. */
+enum leveret_code lvt_envelope_check_type(struct lvt_bytes type,
+                                          struct leveret_error *err) LVT_MUST_CHECK;
+enum leveret_code lvt_envelope_check_id(struct lvt_bytes id,
+                                        struct leveret_error *err) LVT_MUST_CHECK;
+
 /* The scalar at a path such as "payload.ticket.id" as text (a number as it is spelt); false when
  * there is none or it is an object, an array or null. body is valid JSON. */
 bool lvt_json_scalar_at(struct lvt_bytes body, const char *path, struct lvt_arena *arena,

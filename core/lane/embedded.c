@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "engine/engine.h"
+#include "engine/forward.h"
 #include "http/http.h"
 #include "lane/loop.h"
 #include "memory/memory_broker.h"
@@ -174,10 +175,15 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
                                               .log = options->log,
                                               .stats = embedded->stats,
                                               .max_body_bytes = options->config->max_body_bytes,
+                                              .exchange = options->config->rabbitmq.exchange,
+                                              .max_delay_ms = options->config->limits.max_delay_ms,
+                                              .max_attempts = options->config->limits.max_attempts,
                                               .pool = options->config->postgres.pool,
                                               .wake = wake_loop,
                                               .wake_ctx = embedded};
-    enum leveret_code code = lvt_engine_new(&engine, &embedded->engine, err);
+    enum leveret_code code = lvt_forward_add(options->config, options->routes, err);
+    if (code == LEVERET_OK)
+        code = lvt_engine_new(&engine, &embedded->engine, err);
     if (code != LEVERET_OK)
         return code;
     const struct lvt_memory_broker_options broker = {options->routes, embedded->loop.clock,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/container.h"
+#include "engine/forward.h"
 #include "lane/state.h"
 #include "runtime/reload.h"
 
@@ -146,6 +147,9 @@ static enum leveret_code make_engine(struct lvt_lane *lane, struct leveret_error
                                                .log = lane->options.log,
                                                .stats = lane->stats,
                                                .max_body_bytes = config->max_body_bytes,
+                                               .exchange = config->rabbitmq.exchange,
+                                               .max_delay_ms = config->limits.max_delay_ms,
+                                               .max_attempts = config->limits.max_attempts,
                                                .pool = config->postgres.pool,
                                                .wake = wake_engine,
                                                .wake_ctx = lane};
@@ -205,7 +209,9 @@ enum leveret_code lvt_lane_new(const struct lvt_lane_options *options, struct lv
     uv_async_init(&lane->loop.uv, &lane->stop_wake, stop_woke);
     uv_async_init(&lane->loop.uv, &lane->reload_wake, reload_woke);
     lane->broker_wake.data = lane->stop_wake.data = lane->reload_wake.data = lane;
-    code = make_engine(lane, err);
+    code = lvt_forward_add(options->config, options->routes, err);
+    if (code == LEVERET_OK)
+        code = make_engine(lane, err);
     if (code == LEVERET_OK)
         code = make_broker(lane, err);
     if (code == LEVERET_OK)

@@ -40,6 +40,7 @@ struct lvt_ledger_port lvt_ledger_port(struct lvt_ledger *ledger) {
         .tx_rollback = lvt_tx_rollback,
         .tx_invalidate = lvt_tx_invalidate,
         .invalidated = lvt_chores_invalidated,
+        .tx_publish = lvt_outbox_write,
     };
 }
 

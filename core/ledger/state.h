@@ -242,6 +242,10 @@ void lvt_pool_drop(struct lvt_pooled *pooled);
 void lvt_pool_close(struct lvt_ledger *ledger);
 void lvt_pool_free(struct lvt_ledger *ledger);
 
+/* outbox_write.c */
+void lvt_outbox_write(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                      lvt_rows_done *done, void *ctx);
+
 /* chores.c */
 bool lvt_chores_init(struct lvt_ledger *ledger);
 void lvt_chores_open(struct lvt_ledger *ledger);

@@ -250,6 +250,12 @@ static void port_invalidated(void *self, int64_t number) {
     (void)number;
 }
 
+static void port_tx_publish(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                            lvt_rows_done *done, void *ctx) {
+    (void)outgoing;
+    ask_rows(self, tx, STEP_QUERY, done, ctx);
+}
+
 static void port_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx) {
     tx->last = (struct step){.tx = tx, .kind = STEP_COMMIT, .done.tx = done, .ctx = ctx};
     ask(self, &tx->last);
@@ -379,6 +385,7 @@ struct lvt_ledger_port lvt_memory_ledger_port(struct lvt_memory_ledger *ledger) 
         .tx_rollback = port_tx_rollback,
         .tx_invalidate = port_tx_invalidate,
         .invalidated = port_invalidated,
+        .tx_publish = port_tx_publish,
     };
 }
 

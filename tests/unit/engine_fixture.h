@@ -86,7 +86,7 @@ struct world {
     uint32_t pool;
     struct confirmed confirmed[1024];
     size_t confirmed_count;
-    unsigned acks, requeues, commits, invalidated, cache_invalidations;
+    unsigned acks, requeues, commits, invalidated, cache_invalidations, outbox_rows;
     struct query *queries, **queries_last;
     bool hold_queries;
     enum lvt_answer query_answer;
@@ -273,6 +273,8 @@ static inline void world_published(void *ctx, struct lvt_publish *list) {
         copy_text(entry->id, sizeof entry->id, publish->properties.message_id);
         const struct lvt_headers *headers = &publish->properties.headers;
         entry->attempt = header_number(headers, LVT_HEADER_ATTEMPT);
+        if (lvt_headers_find(headers, LVT_HEADER_DELAYED))
+            entry->attempt = 0; /* forwarded */
         entry->dead = publish->destination.kind == LVT_TO_QUEUE;
         entry->failed = lvt_headers_find(headers, LVT_HEADER_ERROR) != NULL;
     }
@@ -301,6 +303,15 @@ static inline void world_tx_query(void *self, struct lvt_tx *tx, const struct lv
     if (sql->param_count > 0)
         snprintf(query->first_param, sizeof query->first_param, "%.*s", (int)sql->params[0].len,
                  sql->params[0].data ? sql->params[0].data : "");
+}
+
+static inline void world_tx_publish(void *self, struct lvt_tx *tx,
+                                    const struct lvt_outgoing *outgoing, lvt_rows_done *done,
+                                    void *ctx) {
+    struct world *world = self;
+    assert_true(outgoing->id.len > 0);
+    world->outbox_rows++;
+    add_query(world, tx, ctx)->rows_done = done;
 }
 
 static inline void world_tx_rollback(void *self, struct lvt_tx *tx) {
@@ -499,7 +510,8 @@ static inline void world_attach(struct world *world) {
                                                .tx_commit = world_tx_commit,
                                                .tx_rollback = world_tx_rollback,
                                                .tx_invalidate = world_tx_invalidate,
-                                               .invalidated = world_invalidated},
+                                               .invalidated = world_invalidated,
+                                               .tx_publish = world_tx_publish},
                       (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
                       (struct lvt_http_port){0});
 }
@@ -512,6 +524,9 @@ static inline void world_open(struct world *world) {
                                                .log = &world->log,
                                                .stats = world->stats,
                                                .max_body_bytes = 1 << 20,
+                                               .exchange = EXCHANGE,
+                                               .max_delay_ms = 86400000,
+                                               .max_attempts = 100,
                                                .pool = world->pool};
     assert_int_equal(lvt_engine_new(&options, &world->engine, &err), LEVERET_OK);
     world->engine_sink = lvt_engine_broker_sink(world->engine);

@@ -28,6 +28,7 @@ enum asked {
     ASKED_HTTP,
     ASKED_SLEEP,
     ASKED_TURN,
+    ASKED_PUBLISH,
 };
 
 /* A run with its event, what it asked for last, and what has become of it. */
@@ -149,6 +150,21 @@ void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request
         keep_texts(fake, &request->headers[i].value, 1);
     }
     fake->delay_ms = request->timeout_ms;
+}
+
+void lvt_effect_publish(struct lvt_run *run, const struct lvt_outgoing *outgoing,
+                        lvt_published_done *done, void *ctx) {
+    struct fake *fake = ask(run, ASKED_PUBLISH, (void *)done, ctx);
+    const struct lvt_bytes texts[] = {outgoing->event, outgoing->payload, outgoing->id,
+                                      outgoing->exchange, outgoing->queue};
+    char numbers[160];
+    keep_texts(fake, texts, 5);
+    snprintf(numbers, sizeof numbers, "delay %llu ttl %llu priority %d attempts %u",
+             (unsigned long long)outgoing->delay_ms, (unsigned long long)outgoing->ttl_ms,
+             outgoing->priority, outgoing->max_attempts);
+    keep_texts(fake, &(struct lvt_bytes){numbers, strlen(numbers)}, 1);
+    for (size_t i = 0; i < outgoing->header_count; i++)
+        keep_texts(fake, &outgoing->headers[i].name, 1);
 }
 
 void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx) {

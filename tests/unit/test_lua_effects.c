@@ -142,6 +142,44 @@ static void invalidations(void **state) {
     fails("ctx.cache.invalidate()", "value expected");
 }
 
+static void answer_published(struct fake *fake, const char *id, const char *error) {
+    lvt_published_done *done = (lvt_published_done *)take(fake, ASKED_PUBLISH);
+    done(fake->ctx, error ? LVT_ANSWER_ERROR : LVT_ANSWER_OK, lvt_bytes_of(id), error);
+}
+
+static void publishes(void **state) {
+    (void)state;
+    load_body(
+        "local id = ctx.publish('b.made', { n = 1 }, { id = 'i-1', delay_ms = 3000, priority = 7,\n"
+        "  ttl_ms = 60000, max_attempts = 5, queue = 'q', headers = { ['x-a'] = 1 } })\n"
+        "assert(id == 'i-1')\n"
+        "local ok, e = pcall(ctx.publish, 'b.made')\n"
+        "assert(not ok and e:find('no queue took it'), e)");
+    struct fake *fake = begin();
+    assert_string_equal(fake->text,
+                        "b.made|{\"n\":1}|i-1|NULL|q|"
+                        "delay 3000 ttl 60000 priority 7 attempts 5|x-a");
+    answer_published(fake, "i-1", NULL);
+    assert_string_equal(fake->text,
+                        "b.made|{}|NULL|NULL|NULL|delay 0 ttl 0 priority -1 attempts 0");
+    answer_published(fake, "i-2", "no queue took it");
+    ended(fake, LVT_VERDICT_DONE, "");
+}
+
+static void wrong_publishes(void **state) {
+    (void)state;
+    fails("ctx.publish()", "string expected");
+    fails("ctx.publish('e', {}, { priority = -1 })", "priority must be a whole number from 0");
+    fails("ctx.publish('e', {}, { max_attempts = 0 })",
+          "max_attempts must be a whole number from 1");
+    fails("ctx.publish('e', {}, { max_attempts = 1e10 })", "max_attempts must be");
+    fails("ctx.publish('e', {}, { delay_ms = -1 })", "delay_ms");
+    fails("ctx.publish('e', {}, { delay = 1 })", "unknown key delay");
+    fails("ctx.publish('e', {}, { headers = { a = {} } })", "the header a must be");
+    fails("ctx.publish('e', {}, { id = 1 })", "id must be a text");
+    fails("ctx.publish('e', { f = print })", "a function");
+}
+
 static void http_requests(void **state) {
     (void)state;
     load_body(
@@ -241,10 +279,10 @@ static void opsdesk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(queries),        TEST(sql_errors_are_objects),
-        TEST(redis_commands), TEST(invalidations),
-        TEST(http_requests),  TEST(log_fields),
-        TEST(json_functions), TEST(opsdesk),
+        TEST(queries),       TEST(sql_errors_are_objects), TEST(redis_commands),
+        TEST(invalidations), TEST(http_requests),          TEST(log_fields),
+        TEST(publishes),     TEST(wrong_publishes),        TEST(json_functions),
+        TEST(opsdesk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

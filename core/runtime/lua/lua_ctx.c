@@ -118,8 +118,9 @@ static int json_array(lua_State *L) {
 /* ---- the table ---- */
 
 void lvt_lua_ctx_open(lua_State *L) {
-    static const luaL_Reg functions[] = {{"retry", retry},   {"reject", reject},   {"drop", drop},
-                                         {"snooze", snooze}, {"sleep", ctx_sleep}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"retry", retry},     {"reject", reject},           {"drop", drop}, {"snooze", snooze},
+        {"sleep", ctx_sleep}, {"publish", lvt_lua_publish}, {NULL, NULL}};
     static const luaL_Reg json[] = {
         {"encode", json_encode}, {"decode", json_decode}, {"array", json_array}, {NULL, NULL}};
     static const struct {

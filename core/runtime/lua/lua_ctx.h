@@ -16,6 +16,7 @@ void lvt_lua_redis_push(lua_State *L);
 void lvt_lua_cache_push(lua_State *L);
 void lvt_lua_http_push(lua_State *L);
 int lvt_lua_print(lua_State *L);
+int lvt_lua_publish(lua_State *L);
 
 /* The SQLSTATE of the database's error at `index`, anchored there; NULL when it is something
  * else. */

@@ -13,6 +13,7 @@ struct lvt_lua_answer {
     const struct lvt_reply *reply;
     const struct lvt_http_response *response;
     int64_t removed;
+    struct lvt_bytes id;
     const char *error;
 };
 

@@ -78,6 +78,7 @@ class Message:
     def __init__(self, method, properties, body):
         self.body = body
         self.properties = properties
+        self.tag = method.delivery_tag
         self.redelivered = method.redelivered
         self.exchange = method.exchange
         self.routing_key = method.routing_key
@@ -163,6 +164,18 @@ class Broker:
         while (message := self.get(queue)) is not None:
             messages.append(message)
         return messages
+
+    def peek(self, queue, message_id):
+        """The message of that id, or None; all of them stay in the queue."""
+        found, tags, channel = None, [], None
+        while (message := self.get(queue, ack=False)) is not None:
+            channel = self.channel("ask")
+            tags.append(message.tag)
+            if message.properties.message_id == message_id:
+                found = message
+        for tag in tags:
+            channel.basic_nack(tag, requeue=True)
+        return found
 
     @again_when_cut
     def _ask(self, queue):
