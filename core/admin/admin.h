@@ -32,6 +32,14 @@ struct lvt_connection_figures {
     bool connected;
 };
 
+/* Known to one worker at a time. */
+struct lvt_outbox_figures {
+    bool relaying;   /* this is the one */
+    int64_t pending; /* -1: not known, as below */
+    int64_t lag_ms;
+    int64_t failed;
+};
+
 #define LVT_SNAPSHOT_CONNECTIONS 4
 
 /* How the worker is. What it points to stays valid until the page is made. */
@@ -44,6 +52,7 @@ struct lvt_snapshot {
     const struct lvt_queue_figures *queues;
     size_t queue_count;
     const struct lvt_routes *routes; /* NULL: none are told of */
+    struct lvt_outbox_figures outbox;
     uint64_t uptime_s;
 };
 

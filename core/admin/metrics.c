@@ -176,6 +176,23 @@ static void write_queues(const struct lvt_snapshot *snapshot, struct lvt_buffer 
     }
 }
 
+/* Only the worker that relays knows: of the others no line comes, rather than a wrong one. */
+static void write_outbox(const struct lvt_outbox_figures *outbox, struct lvt_buffer *out) {
+    family(out, "leveret_outbox_relay", "gauge", "1 in the worker that relays the outbox.");
+    lvt_buffer_printf(out, "leveret_outbox_relay %d\n", outbox->relaying);
+    if (!outbox->relaying || outbox->pending < 0)
+        return;
+    family(out, "leveret_outbox_pending", "gauge",
+           "Events of the outbox that have not been sent; counted up to 100000.");
+    lvt_buffer_printf(out, "leveret_outbox_pending %" PRId64 "\n", outbox->pending);
+    family(out, "leveret_outbox_lag_seconds", "gauge", "How old the oldest of them is.");
+    lvt_buffer_printf(out, "leveret_outbox_lag_seconds %" PRId64 ".%03d\n", outbox->lag_ms / 1000,
+                      (int)(outbox->lag_ms % 1000));
+    family(out, "leveret_outbox_failed", "gauge",
+           "Events of the outbox that cannot be published; counted up to 100000.");
+    lvt_buffer_printf(out, "leveret_outbox_failed %" PRId64 "\n", outbox->failed);
+}
+
 void lvt_metrics_write(const struct lvt_snapshot *snapshot, struct lvt_buffer *out) {
     const struct lvt_stats *stats = snapshot->stats;
     family(out, "leveret_up", "gauge", "1, with the worker's version.");
@@ -190,6 +207,7 @@ void lvt_metrics_write(const struct lvt_snapshot *snapshot, struct lvt_buffer *o
     family(out, "leveret_in_flight", "gauge", "Events whose handler runs now.");
     lvt_buffer_printf(out, "leveret_in_flight %" PRIu64 "\n", stats->in_flight);
     write_queues(snapshot, out);
+    write_outbox(&snapshot->outbox, out);
     family(out, "leveret_connected", "gauge", "1 when connected to this service.");
     for (size_t i = 0; i < snapshot->connected_count; i++) {
         const struct lvt_connection_figures *connection = &snapshot->connected[i];

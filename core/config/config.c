@@ -64,6 +64,8 @@ const struct lvt_key lvt_config_keys[] = {
         "How long a finished event is remembered."),
     KEY("ledger.max_claims", INTEGER, ledger.max_claims, "2000", 1, 100000, NULL,
         "Events in hand at once; each holds a lock in PostgreSQL's lock table."),
+    KEY("outbox.retention", DURATION, outbox.retention_ms, "1d", 0, 3650 * DAY_MS, NULL,
+        "How long events of the outbox are kept after they were sent."),
     KEY("limits.max_attempts", INTEGER, limits.max_attempts, "100", 1, 1000000, NULL,
         "The most runs that one event may ask for."),
     KEY("limits.max_delay", DURATION, limits.max_delay_ms, "30d", 0, 48 * DAY_MS, NULL,

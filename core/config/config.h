@@ -64,6 +64,9 @@ struct lvt_config {
         uint32_t max_claims;
     } ledger;
     struct {
+        uint64_t retention_ms;
+    } outbox;
+    struct {
         uint32_t max_attempts;
         uint64_t max_delay_ms;
     } limits; /* of what one event may ask for */

@@ -79,7 +79,8 @@ struct lvt_broker_sink lvt_engine_broker_sink(struct lvt_engine *engine) {
 }
 
 struct lvt_ledger_sink lvt_engine_ledger_sink(struct lvt_engine *engine) {
-    return (struct lvt_ledger_sink){engine, claimed, recorded, ready_changed, lvt_invalidation_due};
+    return (struct lvt_ledger_sink){
+        engine, claimed, recorded, ready_changed, lvt_invalidation_due, lvt_relay_due};
 }
 
 void lvt_engine_attach(struct lvt_engine *engine, struct lvt_broker_port broker,

@@ -158,6 +158,29 @@ typedef void lvt_tx_done(void *ctx, enum lvt_tx_result result, const struct lvt_
 typedef void lvt_rows_done(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
                            const struct lvt_sql_error *error);
 
+/* What became of a row of the outbox. */
+enum lvt_outbox_result {
+    LVT_OUTBOX_SENT,    /* the broker has confirmed it */
+    LVT_OUTBOX_LATER,   /* the broker did not take it: again after a while */
+    LVT_OUTBOX_WRONG,   /* it cannot be published, now or later */
+    LVT_OUTBOX_SKIPPED, /* it was not tried: one before it was not taken, or the worker stops */
+};
+
+/* A committed event that the ledger gives to the engine, which gives it back with its result. */
+struct lvt_outbox_row {
+    struct lvt_outbox_row *next; /* of the list that is handed over */
+    int64_t number;
+    struct lvt_bytes key; /* rows of one key leave one after the other; empty: no key */
+    struct lvt_outgoing outgoing;
+    struct lvt_arena *arena; /* the ledger's, for what the engine makes of it */
+    enum lvt_outbox_result result;
+    char reason[200]; /* of LATER and WRONG */
+    /* the engine's */
+    struct lvt_outbox_row *bucket_next;      /* of the rows under way, by key */
+    struct lvt_outbox_row *followers, *last; /* later ones of its key */
+    struct lvt_publish publish;
+};
+
 struct lvt_ledger_port {
     void *self;
     /* False while its sessions are lost: no handler may start. */
@@ -193,6 +216,8 @@ struct lvt_ledger_port {
      * call returns. */
     void (*tx_publish)(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
                        lvt_rows_done *done, void *ctx);
+    /* Takes a row back that outbox_due has handed over. */
+    void (*outbox_done)(void *self, struct lvt_outbox_row *row);
 };
 
 struct lvt_ledger_sink {
@@ -202,6 +227,8 @@ struct lvt_ledger_sink {
     void (*ready_changed)(void *ctx, bool ready);
     /* An invalidation that a crash or an outage left behind: run it, then call invalidated. */
     void (*invalidation_due)(void *ctx, int64_t number, struct lvt_bytes pattern);
+    /* Committed events to publish, in order. No more come until all of them are given back. */
+    void (*outbox_due)(void *ctx, struct lvt_outbox_row *list);
 };
 
 /* ---- cache ---- */

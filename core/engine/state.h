@@ -8,6 +8,8 @@
 #include "engine/event.h"
 #include "engine/run.h"
 
+#define LVT_RELAY_BUCKETS 1024
+
 struct lvt_engine {
     struct lvt_engine_options options;
     struct lvt_clock clock;
@@ -31,7 +33,8 @@ struct lvt_engine {
     size_t in_flight;
     struct lvt_effect *orphans; /* asked for by runs that ended before the answer */
     struct lvt_effect *tx_waiting, *tx_waiting_last;
-    struct lvt_invalidation *invalidating; /* under way after a commit */
+    struct lvt_invalidation *invalidating;              /* under way after a commit */
+    struct lvt_outbox_row *relaying[LVT_RELAY_BUCKETS]; /* under way, by the hash of their key */
     uint32_t tx_open;
     uint64_t sessions_lost; /* by the ledger, so far */
     bool draining;
@@ -123,6 +126,9 @@ bool lvt_invalidation_keep(struct lvt_run *run, struct lvt_bytes pattern,
 void lvt_invalidations_start(struct lvt_engine *engine, struct lvt_run *run);
 void lvt_invalidation_due(void *ctx, int64_t number, struct lvt_bytes pattern);
 void lvt_invalidations_free(struct lvt_invalidation **list);
+
+/* relay.c */
+void lvt_relay_due(void *ctx, struct lvt_outbox_row *list);
 
 /* settle.c */
 void lvt_settle_step(struct lvt_engine *engine);

@@ -81,6 +81,12 @@ void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot) {
     ret_snapshot->connected[1] = (struct lvt_connection_figures){"postgres", ledger.ready};
     ret_snapshot->connected[2] = (struct lvt_connection_figures){"redis", cache.connected};
     ret_snapshot->connected_count = 3;
+    ret_snapshot->outbox = (struct lvt_outbox_figures){
+        .relaying = ledger.outbox.relaying,
+        .pending = ledger.outbox.pending,
+        .lag_ms = ledger.outbox.lag_ms,
+        .failed = ledger.outbox.failed,
+    };
     size_t count = lvt_lane_queues(lane);
     for (size_t i = 0; i < count; i++) {
         const struct lvt_broker_queue *queue = &lane->queues[i];

@@ -41,6 +41,7 @@ struct lvt_ledger_port lvt_ledger_port(struct lvt_ledger *ledger) {
         .tx_invalidate = lvt_tx_invalidate,
         .invalidated = lvt_chores_invalidated,
         .tx_publish = lvt_outbox_write,
+        .outbox_done = lvt_outbox_done,
     };
 }
 
@@ -79,7 +80,10 @@ void lvt_ledger_start(struct lvt_ledger *ledger) {
     uv_idle_init(ledger->options.loop, &ledger->soon);
     ledger->soon.data = ledger;
     ledger->started = true;
-    if (!lvt_session_init(ledger) || (!ledger->options.guest && !lvt_chores_init(ledger))) {
+    bool made = lvt_session_init(ledger);
+    if (made && !ledger->options.guest)
+        made = lvt_chores_init(ledger) && lvt_outbox_init(ledger);
+    if (!made) {
         ledger->failed = true;
         leveret_fail(&ledger->failure, LEVERET_NO_MEMORY, "out of memory");
         return;
@@ -87,6 +91,8 @@ void lvt_ledger_start(struct lvt_ledger *ledger) {
     lvt_pg_open(ledger->pg);
     if (ledger->chores)
         lvt_chores_open(ledger);
+    if (ledger->outbox)
+        lvt_outbox_open(ledger);
     lvt_ledger_soon(ledger);
 }
 
@@ -105,6 +111,7 @@ void lvt_ledger_status(const struct lvt_ledger *ledger, struct lvt_ledger_status
         .failed = l->failed,
         .failure = l->failure,
     };
+    lvt_outbox_status(l, &ret_status->outbox);
 }
 
 void lvt_ledger_count_closed(void *ctx) {
@@ -128,6 +135,7 @@ void lvt_ledger_close(struct lvt_ledger *ledger, void (*closed)(void *ctx), void
         lvt_session_close(ledger);
     lvt_pool_close(ledger);
     lvt_chores_close(ledger);
+    lvt_outbox_close(ledger);
 }
 
 void lvt_ledger_free(struct lvt_ledger *ledger) {
@@ -136,6 +144,7 @@ void lvt_ledger_free(struct lvt_ledger *ledger) {
     lvt_round_free(ledger);
     lvt_pool_free(ledger);
     lvt_chores_free(ledger);
+    lvt_outbox_free(ledger);
     free(ledger->url);
     free(ledger->name);
     free(ledger->application);

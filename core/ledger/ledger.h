@@ -12,11 +12,12 @@ struct lvt_ledger;
 
 struct lvt_ledger_options {
     const char *url;
-    const char *name;      /* processor_name of the records */
-    uint32_t pool;         /* connections for transactions of handlers, opened when needed */
-    uint32_t max_claims;   /* locks held at most; claims over it wait */
-    uint64_t retention_ms; /* records older than this are deleted; 0 keeps them for ever */
-    bool guest;            /* leaves the housekeeping to the workers */
+    const char *name;             /* processor_name of the records */
+    uint32_t pool;                /* connections for transactions of handlers, opened when needed */
+    uint32_t max_claims;          /* locks held at most; claims over it wait */
+    uint64_t retention_ms;        /* records older than this are deleted; 0 keeps them for ever */
+    uint64_t outbox_retention_ms; /* how long events are kept after they were sent */
+    bool guest;                   /* leaves the housekeeping and the outbox to the workers */
     const struct lvt_log *log;
     struct lvt_ledger_sink sink;
     struct uv_loop_s *loop;
@@ -33,6 +34,14 @@ void lvt_ledger_start(struct lvt_ledger *ledger);
 
 struct lvt_ledger_port lvt_ledger_port(struct lvt_ledger *ledger);
 
+/* The numbers are known to the worker that relays, and -1 elsewhere. */
+struct lvt_outbox_status {
+    bool relaying;   /* it is this worker */
+    int64_t pending; /* rows that have not been sent; counted up to 100,000 */
+    int64_t lag_ms;  /* how old the oldest of them is */
+    int64_t failed;  /* rows that cannot be published; counted as far */
+};
+
 struct lvt_ledger_status {
     bool ready;
     uint32_t claims_held;    /* events in hand, each with its lock */
@@ -40,7 +49,8 @@ struct lvt_ledger_status {
     uint32_t pool_used;      /* connections with a transaction on them */
     uint32_t pool_waiting;   /* transactions that wait for a connection */
     uint64_t rows_expired;   /* deleted by this ledger's retention */
-    bool failed;             /* never was ready, and will not be until somebody mends `failure` */
+    struct lvt_outbox_status outbox;
+    bool failed; /* never was ready, and will not be until somebody mends `failure` */
     struct leveret_error failure;
 };
 

@@ -82,6 +82,7 @@ void lvt_outbox_write(void *self, struct lvt_tx *tx, const struct lvt_outgoing *
                     " ttl_ms, priority, max_attempts, headers)"
                     " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
         params, sizeof params / sizeof params[0]};
+    tx->published = true;
     lvt_tx_query(self, tx, &sql, done, ctx);
     lvt_buffer_free(&headers);
 }

@@ -10,11 +10,13 @@
 #include "ledger/pg_connection.h"
 
 /* The schema that sql/ makes. */
-#define LVT_SCHEMA_VERSION 1
+#define LVT_SCHEMA_VERSION 2
 
 /* Advisory locks of the database with one meaning each. An event's lock is the first half of its
  * key; that one of them is the same is as likely as a collision. */
 #define LVT_LOCK_RETENTION "7307500317254018049"
+/* The first half of a lock of two halves, which never meets one of those above. */
+#define LVT_LOCK_OUTBOX "1819703925"
 
 /* How every session of ours begins; `more` is further columns, each with a comma behind it. What a
  * server of another version or system does not know is left out. */
@@ -114,6 +116,7 @@ struct lvt_tx {
     enum lvt_tx_result over; /* what a commit of it answers, once it is over */
     struct lvt_claim *claim;
     bool inserted;
+    bool published;    /* it has written into the outbox */
     bool ending;       /* its owner has asked for the commit */
     lvt_tx_done *done; /* of the begin or the commit that has no answer yet */
     void *ctx;
@@ -141,6 +144,7 @@ struct lvt_pooled {
 };
 
 struct lvt_chores;
+struct lvt_outbox;
 
 struct lvt_ledger {
     struct lvt_ledger_options options;
@@ -180,6 +184,7 @@ struct lvt_ledger {
     bool pool_logged;
 
     struct lvt_chores *chores;
+    struct lvt_outbox *outbox;
 };
 
 /* ledger.c */
@@ -245,6 +250,16 @@ void lvt_pool_free(struct lvt_ledger *ledger);
 /* outbox_write.c */
 void lvt_outbox_write(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
                       lvt_rows_done *done, void *ctx);
+
+/* outbox.c */
+bool lvt_outbox_init(struct lvt_ledger *ledger);
+void lvt_outbox_open(struct lvt_ledger *ledger);
+void lvt_outbox_close(struct lvt_ledger *ledger);
+void lvt_outbox_free(struct lvt_ledger *ledger);
+void lvt_outbox_done(void *self, struct lvt_outbox_row *row);
+/* A transaction that wrote into the outbox has committed: look soon. */
+void lvt_outbox_look(struct lvt_ledger *ledger);
+void lvt_outbox_status(const struct lvt_ledger *ledger, struct lvt_outbox_status *ret_status);
 
 /* chores.c */
 bool lvt_chores_init(struct lvt_ledger *ledger);

@@ -94,6 +94,8 @@ static void answer_commit(struct lvt_ledger *ledger, struct lvt_tx *tx, enum lvt
     void *ctx = tx->ctx;
     if ((result == LVT_TX_OK || result == LVT_TX_DUPLICATE) && tx->claim)
         lvt_claims_end(ledger, tx->claim);
+    if (result == LVT_TX_OK && tx->published)
+        lvt_outbox_look(ledger);
     free_tx(ledger, tx);
     done(ctx, result, result == LVT_TX_ERROR ? &error : NULL);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "memory/memory_outbox.h"
 #include "memory/memory_records.h"
 
 /* A claim's phase while this ledger knows it. */
@@ -13,7 +14,7 @@ struct claim_list {
     size_t count;
 };
 
-enum step_kind { STEP_BEGIN, STEP_QUERY, STEP_INVALIDATE, STEP_COMMIT };
+enum step_kind { STEP_BEGIN, STEP_QUERY, STEP_WRITE, STEP_COMMIT };
 
 /* What was asked of a transaction and has not been answered. */
 struct step {
@@ -31,7 +32,8 @@ struct lvt_tx {
     struct lvt_tx *prev, *next;
     struct lvt_claim *claim;
     uint64_t generation; /* of the sessions that it began on */
-    struct step last;    /* its begin, then its commit: both must be answered */
+    struct lvt_memory_rows published;
+    struct step last; /* its begin, then its commit: both must be answered */
 };
 
 struct other_claim {
@@ -47,6 +49,7 @@ struct lvt_memory_ledger {
     struct lvt_tx *transactions;
     struct step *steps, **steps_last;
     int64_t invalidation_number;
+    struct lvt_memory_outbox outbox;
     uint64_t generation; /* one more with each loss of the sessions */
     bool ready;
     bool ready_told; /* what the sink knows */
@@ -82,8 +85,10 @@ void lvt_memory_ledger_free(struct lvt_memory_ledger *ledger) {
     while (ledger->transactions) {
         struct lvt_tx *tx = ledger->transactions;
         ledger->transactions = tx->next;
+        lvt_memory_rows_free(&tx->published);
         free(tx);
     }
+    lvt_memory_rows_free(&ledger->outbox.committed);
     while (ledger->others) {
         struct other_claim *other = ledger->others;
         ledger->others = other->next;
@@ -242,7 +247,7 @@ static void port_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *s
 static void port_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern,
                                lvt_rows_done *done, void *ctx) {
     (void)pattern; /* nothing here outlives the engine, which keeps it too */
-    ask_rows(self, tx, STEP_INVALIDATE, done, ctx);
+    ask_rows(self, tx, STEP_WRITE, done, ctx);
 }
 
 static void port_invalidated(void *self, int64_t number) {
@@ -252,8 +257,13 @@ static void port_invalidated(void *self, int64_t number) {
 
 static void port_tx_publish(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
                             lvt_rows_done *done, void *ctx) {
-    (void)outgoing;
-    ask_rows(self, tx, STEP_QUERY, done, ctx);
+    if (lvt_memory_rows_add(&tx->published, outgoing))
+        ask_rows(self, tx, STEP_WRITE, done, ctx);
+}
+
+static void port_outbox_done(void *self, struct lvt_outbox_row *row) {
+    struct lvt_memory_ledger *ledger = self;
+    lvt_memory_outbox_done(&ledger->outbox, row);
 }
 
 static void port_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx) {
@@ -283,6 +293,7 @@ static void end_tx(struct lvt_memory_ledger *ledger, struct lvt_tx *tx) {
         ledger->transactions = tx->next;
     if (tx->next)
         tx->next->prev = tx->prev;
+    lvt_memory_rows_free(&tx->published);
     free(tx);
 }
 
@@ -301,6 +312,8 @@ static enum lvt_tx_result try_commit(struct lvt_memory_ledger *ledger, struct lv
     enum lvt_tx_result result = try_begin(ledger, tx);
     if (result == LVT_TX_OK && tx->claim && !lvt_records_add(&ledger->records, tx->claim->key))
         return LVT_TX_OUTAGE;
+    if (result == LVT_TX_OK)
+        lvt_memory_outbox_commit(&ledger->outbox, &tx->published);
     if (tx->claim && result != LVT_TX_OUTAGE)
         unlink_claim(ledger, tx->claim);
     return result;
@@ -386,6 +399,7 @@ struct lvt_ledger_port lvt_memory_ledger_port(struct lvt_memory_ledger *ledger) 
         .tx_invalidate = port_tx_invalidate,
         .invalidated = port_invalidated,
         .tx_publish = port_tx_publish,
+        .outbox_done = port_outbox_done,
     };
 }
 
@@ -401,11 +415,15 @@ void lvt_memory_ledger_poll(struct lvt_memory_ledger *ledger) {
         return;
     answer_records(ledger);
     answer_claims(ledger);
+    struct lvt_outbox_row *rows = lvt_memory_outbox_take(&ledger->outbox);
+    if (rows)
+        ledger->sink.outbox_due(ledger->sink.ctx, rows);
 }
 
 bool lvt_memory_ledger_pending(const struct lvt_memory_ledger *ledger) {
     return ledger->steps || ledger->ready_told != ledger->ready ||
-           (ledger->ready && (ledger->asked.count > 0 || ledger->recording.count > 0));
+           (ledger->ready && (ledger->asked.count > 0 || ledger->recording.count > 0 ||
+                              lvt_memory_outbox_pending(&ledger->outbox)));
 }
 
 /* ---- faults ---- */

@@ -87,6 +87,7 @@ struct world {
     struct confirmed confirmed[1024];
     size_t confirmed_count;
     unsigned acks, requeues, commits, invalidated, cache_invalidations, outbox_rows;
+    unsigned outbox_results[LVT_OUTBOX_SKIPPED + 1];
     struct query *queries, **queries_last;
     bool hold_queries;
     enum lvt_answer query_answer;
@@ -311,7 +312,13 @@ static inline void world_tx_publish(void *self, struct lvt_tx *tx,
     struct world *world = self;
     assert_true(outgoing->id.len > 0);
     world->outbox_rows++;
-    add_query(world, tx, ctx)->rows_done = done;
+    world->ledger_port.tx_publish(world->ledger_port.self, tx, outgoing, done, ctx);
+}
+
+static inline void world_outbox_done(void *self, struct lvt_outbox_row *row) {
+    struct world *world = self;
+    world->outbox_results[row->result]++;
+    world->ledger_port.outbox_done(world->ledger_port.self, row);
 }
 
 static inline void world_tx_rollback(void *self, struct lvt_tx *tx) {
@@ -511,7 +518,8 @@ static inline void world_attach(struct world *world) {
                                                .tx_rollback = world_tx_rollback,
                                                .tx_invalidate = world_tx_invalidate,
                                                .invalidated = world_invalidated,
-                                               .tx_publish = world_tx_publish},
+                                               .tx_publish = world_tx_publish,
+                                               .outbox_done = world_outbox_done},
                       (struct lvt_cache_port){world, world_cache_command, world_cache_invalidate},
                       (struct lvt_http_port){0});
 }

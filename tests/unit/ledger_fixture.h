@@ -35,6 +35,7 @@ struct world {
     struct lvt_claim *last_got;
     int64_t due_number;
     char due_pattern[64];
+    struct lvt_outbox_row *rows; /* handed over, and not given back */
     bool closed;
     bool record_at_once;
     char log[1024];
@@ -76,6 +77,12 @@ static inline void on_invalidation_due(void *ctx, int64_t number, struct lvt_byt
     snprintf(world->due_pattern, sizeof world->due_pattern, "%.*s", (int)pattern.len, pattern.data);
 }
 
+static inline void on_outbox_due(void *ctx, struct lvt_outbox_row *list) {
+    struct world *world = ctx;
+    assert_null(world->rows);
+    world->rows = list;
+}
+
 static inline void on_log(void *ctx, enum lvt_level level, const char *text,
                           const struct lvt_field *fields, size_t field_count) {
     struct world *world = ctx;
@@ -94,6 +101,7 @@ static inline void on_closed(void *ctx) {
 
 static struct lvt_log logs[8];
 static size_t log_count;
+static uint64_t outbox_retention_ms = 86400000;
 
 static inline void open_world(struct world *world, uv_loop_t *loop, const char *to,
                               uint32_t max_claims, uint64_t retention_ms) {
@@ -107,8 +115,10 @@ static inline void open_world(struct world *world, uv_loop_t *loop, const char *
         .pool = 3,
         .max_claims = max_claims,
         .retention_ms = retention_ms,
+        .outbox_retention_ms = outbox_retention_ms,
         .log = log,
-        .sink = {world, on_claimed, on_recorded, on_ready_changed, on_invalidation_due},
+        .sink = {world, on_claimed, on_recorded, on_ready_changed, on_invalidation_due,
+                 on_outbox_due},
         .loop = loop,
     };
     world->loop = loop;
@@ -234,7 +244,7 @@ static inline void claim_all(struct world *world, struct lvt_claim *claims, size
 static inline int64_t locks(void) {
     return ask(
         "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)"
-        " WHERE locktype = 'advisory' AND application_name = ours()");
+        " WHERE locktype = 'advisory' AND objsubid = 1 AND application_name = ours()");
 }
 
 static inline void end_sessions(void) {

@@ -209,7 +209,8 @@ static void test_a_seed_table_keeps_its_rows(void **state) {
     struct lvt_claim *claims = make_claims(20, 0);
     char lines[1024];
     (void)state;
-    ask("DROP TABLE processed_events, pending_invalidations, leveret_schema;"
+    ask("DROP TABLE processed_events, pending_invalidations, leveret_schema, outbox;"
+        " DROP FUNCTION leveret_publish, leveret_uuid7;"
         " CREATE TABLE processed_events (id uuid PRIMARY KEY DEFAULT gen_random_uuid() NOT NULL,"
         " event_id text NOT NULL, event_type text NOT NULL, processed_at timestamp DEFAULT now()"
         " NOT NULL, processor_name text NOT NULL, CONSTRAINT processed_events_event_id_unique"

@@ -140,9 +140,129 @@ static void in_a_transaction_it_goes_through_the_ledger(void **state) {
     go(world);
     assert_int_equal(answered, LVT_ANSWER_OK);
     assert_int_equal(world->outbox_rows, 1);
-    assert_int_equal(to->starts, 0); /* the test's database relays nothing */
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SENT], 1);
+    assert_int_equal(to->starts, 1);
+    assert_string_equal(to->id, published_id);
     assert_settled(world);
     world_free(world);
+}
+
+static void rolled_back_it_is_gone(void **state) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    (void)state;
+    from->body = query_and_publish;
+    world->commit_result = LVT_TX_OUTAGE;
+    world->commit_failures = 1;
+    world_open(world);
+    publish(world, "from", "f1");
+    advance(world, 10000);
+    assert_int_equal(from->starts, 2);
+    assert_int_equal(world->outbox_rows, 2);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SENT], 1);
+    assert_int_equal(to->starts, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+/* ---- the relay ---- */
+
+#define ROWS 4
+
+static struct lvt_outbox_row rows[ROWS];
+static struct lvt_arena arena;
+static int64_t order[ROWS];
+static unsigned given_back;
+
+static void row_given_back(void *self, struct lvt_outbox_row *row) {
+    (void)self;
+    order[given_back++] = row->number;
+}
+
+/* A world whose ledger's outbox is `rows`, with those keys. */
+static struct world *relaying(const char *const keys[ROWS]) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    given_back = 0;
+    lvt_arena_init(&arena, 1024);
+    world_open(world);
+    for (int i = 0; i < ROWS; i++) {
+        rows[i] = (struct lvt_outbox_row){.next = i + 1 < ROWS ? &rows[i + 1] : NULL,
+                                          .number = i + 1,
+                                          .key = lvt_bytes_of(keys[i]),
+                                          .arena = &arena,
+                                          .outgoing = outgoing};
+        rows[i].outgoing.id = LVT_LITERAL("an id");
+    }
+    world->ledger_port.outbox_done = row_given_back;
+    return world;
+}
+
+static void relay(struct world *world) {
+    struct lvt_ledger_sink sink = lvt_engine_ledger_sink(world->engine);
+    sink.outbox_due(sink.ctx, rows);
+}
+
+static void relay_free(struct world *world) {
+    world_free(world);
+    lvt_arena_free(&arena);
+}
+
+static void rows_of_one_key_leave_one_after_the_other(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "b", "a"};
+    struct world *world = relaying(keys);
+    (void)state;
+    relay(world);
+    lvt_memory_broker_poll(world->broker); /* answers what has been published so far */
+    assert_int_equal(given_back, 2);
+    go(world);
+    assert_int_equal(given_back, ROWS);
+    const int64_t expected[ROWS] = {1, 3, 2, 4};
+    assert_memory_equal(order, expected, sizeof order);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SENT], ROWS);
+    relay_free(world);
+}
+
+static void row_that_is_not_taken_holds_up_its_key_only(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "b", ""};
+    struct world *world = relaying(keys);
+    (void)state;
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_RETURNED, 1);
+    relay(world);
+    go(world);
+    assert_int_equal(rows[0].result, LVT_OUTBOX_LATER);
+    assert_true(rows[0].reason[0]);
+    assert_int_equal(rows[1].result, LVT_OUTBOX_SKIPPED);
+    assert_int_equal(rows[2].result, LVT_OUTBOX_SENT);
+    assert_int_equal(rows[3].result, LVT_OUTBOX_SENT);
+    relay_free(world);
+}
+
+static void wrong_row_holds_up_nothing(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "a", ""};
+    struct world *world = relaying(keys);
+    (void)state;
+    rows[0].outgoing.payload = LVT_LITERAL("[]");
+    rows[1].outgoing.payload = LVT_LITERAL("1");
+    relay(world);
+    go(world);
+    assert_int_equal(rows[0].result, LVT_OUTBOX_WRONG);
+    assert_non_null(strstr(rows[0].reason, "not a JSON object"));
+    assert_int_equal(rows[1].result, LVT_OUTBOX_WRONG);
+    assert_int_equal(rows[2].result, LVT_OUTBOX_SENT);
+    assert_int_equal(rows[3].result, LVT_OUTBOX_SENT);
+    relay_free(world);
+}
+
+static void nothing_is_relayed_at_the_end(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "b", ""};
+    struct world *world = relaying(keys);
+    (void)state;
+    lvt_engine_drain(world->engine);
+    relay(world);
+    go(world);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SKIPPED], ROWS);
+    relay_free(world);
 }
 
 static void run_that_ends_leaves_its_publish_alone(void **state) {
@@ -230,6 +350,11 @@ int main(void) {
         cmocka_unit_test(trace_is_passed_on),
         cmocka_unit_test(outage_costs_no_attempt_and_no_second_event),
         cmocka_unit_test(in_a_transaction_it_goes_through_the_ledger),
+        cmocka_unit_test(rolled_back_it_is_gone),
+        cmocka_unit_test(rows_of_one_key_leave_one_after_the_other),
+        cmocka_unit_test(row_that_is_not_taken_holds_up_its_key_only),
+        cmocka_unit_test(wrong_row_holds_up_nothing),
+        cmocka_unit_test(nothing_is_relayed_at_the_end),
         cmocka_unit_test(run_that_ends_leaves_its_publish_alone),
         cmocka_unit_test(delayed_event_comes_through_its_exchange),
         cmocka_unit_test(delayed_event_that_nobody_takes_is_a_dead_letter),
