@@ -24,6 +24,7 @@ static enum leveret_code copy_options(struct lvt_broker *broker,
                                       struct leveret_error *err) {
     broker->heartbeat_s = options->heartbeat_s;
     broker->max_body_bytes = options->max_body_bytes;
+    broker->publish_only = options->publish_only;
     broker->routes = options->routes;
     broker->log = options->log;
     broker->sink = options->sink;
@@ -111,7 +112,9 @@ void lvt_broker_free(struct lvt_broker *broker) {
 enum leveret_code lvt_broker_start(struct lvt_broker *broker, struct leveret_error *err) {
     enum leveret_code code = lvt_watchdog_start(&broker->watchdog, err);
     for (int role = 0; role < LVT_LINK_ROLES && code == LEVERET_OK; role++) {
-        code = lvt_link_start(&broker->links[role], err);
+        if (role == LVT_LINK_PUBLISHING || !broker->publish_only) {
+            code = lvt_link_start(&broker->links[role], err);
+        }
     }
     if (code != LEVERET_OK) {
         lvt_broker_stop(broker);
@@ -129,8 +132,23 @@ static void port_requeue(void *self, const struct lvt_delivery *delivery) {
     lvt_consumer_requeue(self, delivery);
 }
 
+/* A program that only publishes declares the ladder no sooner than it needs it: it may not be
+ * allowed to. */
+static void declare_ladder(struct lvt_broker *broker) {
+    struct leveret_error err;
+    if (lvt_link_start(&broker->links[LVT_LINK_TOPOLOGY], &err) == LEVERET_OK) {
+        broker->declaring = true;
+    } else {
+        lvt_status_problem(broker, LVT_LINK_TOPOLOGY, &err, 0);
+    }
+}
+
 static void port_publish(void *self, struct lvt_publish *publish) {
-    lvt_publisher_publish(self, publish);
+    struct lvt_broker *broker = self;
+    if (broker->publish_only && !broker->declaring && publish->destination.kind == LVT_TO_DELAY) {
+        declare_ladder(broker);
+    }
+    lvt_publisher_publish(broker, publish);
 }
 
 static void port_flush(void *self) {
@@ -212,7 +230,9 @@ void lvt_broker_status(struct lvt_broker *broker, struct lvt_broker_status *ret)
         .blocked = status->blocked,
         .reconnects = status->connects > LVT_LINK_ROLES ? status->connects - LVT_LINK_ROLES : 0,
         .failed = status->failed,
-        .failure = status->failure};
+        .failure = status->failure,
+        .publish_problems = status->publish_problems,
+        .publish_problem = status->publish_problem};
     pthread_mutex_unlock(&status->mutex);
 }
 

@@ -21,6 +21,9 @@ struct lvt_broker_options {
     const char *name;     /* how RabbitMQ lists the connections */
     const struct lvt_routes *routes;
     uint64_t max_body_bytes;
+    /* Nothing is consumed; what delays need is declared when the first delayed message is
+     * published, which waits for that. The routes are nothing but the queue of delayed messages. */
+    bool publish_only;
     const struct lvt_log *log;
     struct lvt_broker_sink sink;
     void (*wake)(void *ctx); /* from any thread: have the loop's thread call lvt_broker_poll */
@@ -67,6 +70,10 @@ struct lvt_broker_status {
      * credentials, a queue that exists with other arguments. It has not been logged. */
     bool failed;
     struct leveret_error failure;
+    /* How often messages could not be published since there was no connection, or none any more,
+     * and why the last time. */
+    uint64_t publish_problems;
+    struct leveret_error publish_problem;
 };
 
 /* wake is called when `failed` or a connection's state changes. */

@@ -20,7 +20,7 @@
 struct in_flight {
     struct lvt_publish *publish; /* NULL: answered */
     bool returned;               /* or may have been: see take_return */
-    char return_text[100];
+    char return_text[160];
 };
 
 struct lvt_publisher {
@@ -83,9 +83,12 @@ void lvt_publisher_flush(struct lvt_broker *broker) {
         return;
     }
     pthread_mutex_lock(&publisher->mutex);
+    bool asleep = !publisher->outbox.first; /* else it has been woken for what is there */
     lvt_publish_list_join(&publisher->outbox, &publisher->batch);
     pthread_mutex_unlock(&publisher->mutex);
-    lvt_link_wake(&broker->links[LVT_LINK_PUBLISHING]);
+    if (asleep) {
+        lvt_link_wake(&broker->links[LVT_LINK_PUBLISHING]);
+    }
 }
 
 /* ---- answers ---- */
@@ -203,6 +206,11 @@ static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_
     if (!publish->next) {
         publisher->waiting.last = NULL;
     }
+    if (atomic_load(&publish->withdrawn)) {
+        answer(publisher, publish, LVT_PUBLISH_DROPPED, "it was withdrawn");
+        lvt_arena_free(&arena);
+        return LEVERET_OK;
+    }
     if (code != LEVERET_OK) {
         answer(publisher, publish, LVT_PUBLISH_REFUSED, wrong.text);
         lvt_arena_free(&arena);
@@ -218,8 +226,15 @@ static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_
     return status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
 }
 
+/* The first that waits would go into a ladder that is not there yet. */
+static bool waits_for_ladder(const struct lvt_publisher *publisher) {
+    return publisher->broker->publish_only &&
+           publisher->waiting.first->destination.kind == LVT_TO_DELAY &&
+           !lvt_topology_ready(publisher->broker, 0, 0);
+}
+
 static bool may_send(const struct lvt_publisher *publisher) {
-    if (!publisher->waiting.first || publisher->blocked) {
+    if (!publisher->waiting.first || publisher->blocked || waits_for_ladder(publisher)) {
         return false;
     }
     return publisher->suspects > 0 ? publisher->in_flight_count == 0
@@ -261,8 +276,15 @@ static void take_return(struct lvt_publisher *publisher, const struct lvt_incomi
             lvt_short_text_is(&incoming->routing_key, route.routing_key) &&
             lvt_short_text_is(&incoming->message_id, id)) {
             slot->returned = true;
-            snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
-                     incoming->reply_code, incoming->reply_text.data);
+            if (route.exchange.len == 0) {
+                snprintf(slot->return_text, sizeof slot->return_text,
+                         "no queue took it: there is no queue \"%.*s\"",
+                         route.routing_key.len < 100 ? (int)route.routing_key.len : 100,
+                         route.routing_key.data);
+            } else {
+                snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
+                         incoming->reply_code, incoming->reply_text.data);
+            }
         }
     }
     lvt_topology_request(publisher->broker);
@@ -402,12 +424,22 @@ static uint64_t no_deliveries(void *ctx, unsigned consumer) {
     return 0;
 }
 
+/* Whether a stop has nothing to wait for: what was withdrawn is nobody's concern. */
 static bool idle(struct lvt_link *link) {
     struct lvt_publisher *publisher = of(link);
-    pthread_mutex_lock(&publisher->mutex);
-    bool empty = !publisher->outbox.first;
-    pthread_mutex_unlock(&publisher->mutex);
-    return empty && !publisher->waiting.first && publisher->in_flight_count == 0;
+    take_outbox(publisher);
+    for (struct lvt_publish *publish = publisher->waiting.first; publish; publish = publish->next) {
+        if (!atomic_load(&publish->withdrawn)) {
+            return false;
+        }
+    }
+    for (uint64_t i = publisher->first; i < publisher->next; i++) {
+        struct lvt_publish *publish = slot_of(publisher, i)->publish;
+        if (publish && !atomic_load(&publish->withdrawn)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static enum leveret_code work(struct lvt_publisher *publisher, struct lvt_link *link,

@@ -24,6 +24,8 @@ struct lvt_status {
     uint64_t connects;
     bool failed;
     struct leveret_error failure;
+    uint64_t publish_problems;
+    struct leveret_error publish_problem;
     bool succeeded[LVT_LINK_ROLES]; /* once, in what the role is for */
     bool announced, outage_logged;
     uint64_t log_after_ms, log_interval_ms;
@@ -36,6 +38,7 @@ struct lvt_broker {
     char *ca_file, *exchange, *name;
     uint32_t heartbeat_s;
     uint64_t max_body_bytes;
+    bool publish_only;
     const struct lvt_log *log;
     struct lvt_broker_sink sink;
 
@@ -52,6 +55,7 @@ struct lvt_broker {
     /* the loop's thread's */
     const struct lvt_routes *routes;
     bool cancelled;
+    bool declaring; /* with publish_only: something is delayed */
 };
 
 /* ---- status.c ---- */

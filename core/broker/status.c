@@ -75,6 +75,10 @@ void lvt_status_problem(struct lvt_broker *broker, enum lvt_link_role role,
         status->failed = true;
         status->failure = *problem;
     }
+    if (role == LVT_LINK_PUBLISHING || (broker->publish_only && role == LVT_LINK_TOPOLOGY)) {
+        status->publish_problems++;
+        status->publish_problem = *problem;
+    }
     bool news = problem->code == LEVERET_CONFIG && strcmp(problem->text, status->logged.text) != 0;
     bool log = !fatal && (news || now_ms >= status->log_after_ms);
     if (news) {
@@ -88,9 +92,10 @@ void lvt_status_problem(struct lvt_broker *broker, enum lvt_link_role role,
     }
     status->outage_logged |= log;
     pthread_mutex_unlock(&status->mutex);
-    if (fatal) {
+    if (fatal || broker->publish_only) {
         wake(broker);
-    } else {
+    }
+    if (!fatal) {
         enum lvt_level level = problem->code == LEVERET_CONFIG ? LVT_ERROR : LVT_WARN;
         lvt_logf(broker->log, log ? level : LVT_DEBUG, "%s (%s connection; again in %.1f s)",
                  problem->text, lvt_link_role_name(role), (double)retry_ms / 1000);

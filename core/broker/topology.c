@@ -143,6 +143,7 @@ static enum leveret_code make_pass(struct lvt_link *link, uint64_t *ret_again_ms
     topology->verified |= problem.code == LEVERET_OK;
     pthread_mutex_unlock(&topology->mutex);
     lvt_link_wake(&broker->links[LVT_LINK_CONSUMING]);
+    lvt_link_wake(&broker->links[LVT_LINK_PUBLISHING]);
     return LEVERET_OK;
 }
 

@@ -11,6 +11,7 @@ static const struct {
     {"check", lvt_command_check, "validate configuration and handlers, print the routes"},
     {"exec", lvt_command_exec, "run one handler on one event, and show all that it asks for"},
     {"dlq", lvt_command_dlq, "list, show, replay or discard dead letters"},
+    {"publish", lvt_command_publish, "publish events, confirmed by the broker"},
     {"migrate", lvt_command_migrate, "create or upgrade the tables in PostgreSQL"},
     {"version", lvt_command_version, "print the version, and those of the libraries"},
 };

@@ -43,9 +43,8 @@ void lvt_program_done(struct lvt_program *program) {
     lvt_config_free(&program->config);
 }
 
-int lvt_program_fail(const struct leveret_error *err) {
-    fprintf(stderr, "leveret: %s\n", err->text);
-    switch (err->code) {
+int lvt_program_exit(enum leveret_code code) {
+    switch (code) {
     case LEVERET_CONFIG:
     case LEVERET_MALFORMED:
     case LEVERET_REFUSED:
@@ -57,6 +56,11 @@ int lvt_program_fail(const struct leveret_error *err) {
     default:
         return LVT_EXIT_SOFTWARE;
     }
+}
+
+int lvt_program_fail(const struct leveret_error *err) {
+    fprintf(stderr, "leveret: %s\n", err->text);
+    return lvt_program_exit(err->code);
 }
 
 int lvt_program_usage(const char *command, const char *format, ...) {

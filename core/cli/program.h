@@ -38,7 +38,9 @@ enum leveret_code lvt_program_make_worker(struct lvt_program *program,
                                           struct leveret_error *err) LVT_MUST_CHECK;
 void lvt_program_done(struct lvt_program *program);
 
-/* Writes "leveret: <text>" to standard error, and returns the exit code that fits. */
+/* The exit code that fits. */
+int lvt_program_exit(enum leveret_code code);
+/* Writes "leveret: <text>" to standard error, and returns it. */
 int lvt_program_fail(const struct leveret_error *err);
 /* The same, for a command line that cannot be used: names the command's --help. */
 int lvt_program_usage(const char *command, const char *format, ...) LVT_PRINTF(2, 3);
@@ -55,6 +57,7 @@ int lvt_command_check(int argc, char **argv);
 int lvt_command_exec(int argc, char **argv);
 int lvt_command_migrate(int argc, char **argv);
 int lvt_command_dlq(int argc, char **argv);
+int lvt_command_publish(int argc, char **argv);
 int lvt_command_version(int argc, char **argv);
 
 #endif

@@ -6,6 +6,7 @@
 #ifndef LEVERET_ENGINE_PORTS_H
 #define LEVERET_ENGINE_PORTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -65,6 +66,7 @@ struct lvt_publish {
     struct lvt_bytes body;
     enum lvt_publish_result result;
     char reason[200]; /* of a result that is not CONFIRMED */
+    atomic_bool withdrawn; /* set by its owner, from any thread: it need not be sent any more */
     /* the engine's: who takes the answer */
     void (*answered)(struct lvt_engine *engine, struct lvt_publish *publish);
 };

@@ -1,9 +1,13 @@
 """Events that handlers and people publish: confirmed, with their wishes, and with delays."""
+import concurrent.futures
+import contextlib
 import json
+import time
 
 import pytest
 
 from harness.waiting import wait
+from harness.worker import CONFIG, OK, UNAVAILABLE, USAGE
 
 SECOND_US = 1_000_000
 
@@ -119,3 +123,163 @@ def test_a_long_delay_waits_in_its_level(shared, worker, delay_s, level):
     assert message.routing_key.startswith(bits)
     assert message.header("leveret-to-exchange") == shared.exchange
     assert json.loads(message.body) == {"event": "order.made", "payload": {"n": 5}}
+
+
+# the command
+
+@pytest.fixture
+def work(shared, worker):
+    """A queue that the tests themselves read."""
+    name = shared.queue("read")
+    shared.queues.add(name)
+    shared.broker.declare(name, bind=(shared.exchange, "read.me"), **{"x-queue-type": "quorum"})
+    yield name
+    shared.broker.drain(name)
+
+
+@pytest.fixture(scope="module")
+def config(shared):
+    return shared.write_config()
+
+
+def run(shared, config, *arguments, code=OK, **options):
+    result = shared.leveret("publish", *arguments, "-c", config, **options)
+    assert result.returncode == code, result.stdout + result.stderr
+    return result
+
+
+def test_the_command_publishes_and_prints_the_id(shared, config, work):
+    result = run(shared, config, "read.me", '{"n": 1}', "--header", "x-own=a=b", "--priority", 3,
+                 "--max-attempts=4", "--ttl", "60s")
+    message = shared.broker.get(work)
+    assert message.properties.message_id == result.stdout.strip()
+    assert json.loads(message.body) == {"event": "read.me", "payload": {"n": 1}}
+    properties = message.properties
+    assert (properties.priority, properties.expiration, properties.delivery_mode) == (3, "60000", 2)
+    assert (properties.type, properties.content_type) == ("read.me", "application/json")
+    assert message.header("x-own") == b"a=b" or message.header("x-own") == "a=b"
+    assert message.header("leveret-max-attempts") == 4
+
+
+def test_the_body_comes_from_a_file_or_standard_input(shared, config, work, tmp_path):
+    (tmp_path / "body.json").write_text('{"from": "file"}\n')
+    run(shared, config, "read.me", f"@{tmp_path}/body.json", "--id", "f1")
+    run(shared, config, "read.me", "-", "--id", "s1", stdin='{"from": "stdin"}')
+    bodies = [json.loads(message.body)["payload"]["from"] for message in shared.broker.drain(work)]
+    assert bodies == ["file", "stdin"]
+
+
+def test_a_delayed_publish_of_the_command_keeps_its_exchange(shared, config, worker):
+    event_id = run(shared, config, "order.made", '{"n": 7}', "--delay", "1s").stdout.strip()
+    assert made(shared, event_id)["note"]["exchange"] == shared.exchange
+
+
+def test_events_of_standard_input_go_out_one_a_line(shared, config, work):
+    lines = "".join(f'{{"event": "read.me", "payload": {{"n": {n}}}}}\n' for n in range(2000))
+    lines += '{"type": "read.me", "item": {"id": 1}, "timestamp": "2026-01-02T03:04:05Z"}\n\n'
+    result = run(shared, config, "-", stdin=lines)
+    assert "2001 confirmed, 0 failed" in result.stderr
+    assert "\r" not in result.stderr  # it is no terminal
+    messages = shared.broker.drain(work)
+    assert [json.loads(message.body)["payload"]["n"] for message in messages[:-1]] == \
+        list(range(2000))
+    assert len({message.properties.message_id for message in messages}) == 2001
+    assert json.loads(messages[-1].body)["item"] == {"id": 1}
+
+
+def test_wrong_lines_are_named_and_hold_up_nothing(shared, config, work):
+    result = run(shared, config, "-", code=USAGE, stdin=(
+        '{"event": "read.me", "payload": {}}\nnot json\n{"no": "type"}\n'
+        '{"event": "read.me", "payload": {}}\n'))
+    assert "line 2:" in result.stderr and "line 3:" in result.stderr
+    assert "2 confirmed, 2 failed" in result.stderr
+    assert len(shared.broker.drain(work)) == 2
+
+
+@pytest.mark.parametrize("arguments, code, why", [
+    (("e", "--exchange", "no.such.exchange"), CONFIG, "no exchange 'no.such.exchange'"),
+    (("e", "--queue", "no.such.queue"), CONFIG, "no.such.queue"),
+    (("nobody.takes.it",), CONFIG, "no queue took it"),
+    (("e", "[1]"), USAGE, "not a JSON object"),
+    (("e", '{"n":'), USAGE, "not JSON"),
+    (("e", "@/no/such/file"), USAGE, "/no/such/file"),
+    (("e", "--priority", "-1"), USAGE, "0 to 255"),
+    (("e", "--priority", "256"), USAGE, "0 to 255"),
+    (("e", "--max-attempts", "0"), USAGE, "from 1"),
+    (("e", "--max-attempts", "-1"), USAGE, "from 1"),
+    (("e", "--max-attempts", str(10**9)), USAGE, "limits.max_attempts is 100"),
+    (("e", "--delay", "49d"), USAGE, "limits.max_delay"),
+    (("e", "--delay", "-1s"), USAGE, "a time such as"),
+    (("e", "--header", "none"), USAGE, "NAME=VALUE"),
+    (("e", "--header", "leveret-attempt=3"), USAGE, "leveret's own"),
+    (("e", "--queue", "q", "--exchange", "x"), USAGE, "exclude each other"),
+    (("-", "{}"), USAGE, "no BODY"),
+    ((), USAGE, "wants an event"),
+    (("e", "--unknown"), USAGE, "--unknown"),
+])
+def test_what_the_command_cannot_publish_is_an_error(shared, config, arguments, code, why):
+    result = run(shared, config, *arguments, code=code)
+    assert why in result.stderr
+
+
+def test_a_payload_over_the_limit_is_an_error(shared, config, tmp_path):
+    (tmp_path / "big.json").write_text('{"n": "' + "x" * 1048576 + '"}')
+    assert "max_body_bytes" in run(shared, config, "e", f"@{tmp_path}/big.json",
+                                   code=USAGE).stderr
+
+
+def test_without_a_broker_the_command_fails_fast_or_at_the_deadline(shared, config):
+    away = {"RABBITMQ_URL": "amqp://localhost:1"}
+    began = time.monotonic()
+    result = run(shared, config, "e", "--wait", "0", code=UNAVAILABLE, env=away)
+    assert time.monotonic() - began < 3
+    assert "cannot reach RabbitMQ at localhost:1" in result.stderr
+    began = time.monotonic()
+    run(shared, config, "e", "--wait", "2s", code=UNAVAILABLE, env=away)
+    assert 2 <= time.monotonic() - began < 4
+
+
+def test_the_command_waits_for_a_broker_that_comes_back(site):
+    site.handler("order.made", "mark(event, ctx)")
+    worker = site.worker()
+    config = site.write_config()
+    site.services.wait_for_directory(site.queue("order.made"))
+    site.services.kill("rabbitmq")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = pool.submit(site.leveret, "publish", "order.made", "--wait", "60s", "-c", config)
+        time.sleep(1)
+        assert not running.done()
+        site.services.start("rabbitmq")
+        result = running.result()
+    assert result.returncode == OK, result.stderr
+    site.wait_marks(1, id=result.stdout.strip())
+    site.assert_settled(worker)
+
+
+@contextlib.contextmanager
+def alarm(services):
+    services.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1")
+    try:
+        yield
+    finally:
+        services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+
+
+def test_a_broker_that_blocks_publishers_is_named_and_waited_for(site):
+    site.handler("order.made", "mark(event, ctx)")
+    worker = site.worker()
+    config = site.write_config()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        with alarm(site.services):
+            blocked = site.leveret("publish", "order.made", "--wait", "3s", "-c", config)
+            assert blocked.returncode == UNAVAILABLE
+            assert "takes no messages now" in blocked.stderr or \
+                "has not confirmed it in time" in blocked.stderr
+            running = pool.submit(site.leveret, "publish", "order.made", "--wait", "60s", "-c",
+                                  config)
+            time.sleep(2)
+            assert not running.done()
+        result = running.result()
+    assert result.returncode == OK, result.stderr
+    site.wait_marks(1, id=result.stdout.strip())
+    worker.stop()
