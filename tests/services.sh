@@ -14,6 +14,8 @@ usage: tests/services.sh VERB DIR
   stop-NAME        stop one server in an orderly way; NAME is rabbitmq, postgres or redis
   kill-NAME        end it with SIGKILL
   start-NAME       start it again, with its data, on the same ports
+  alarm-on         have RabbitMQ take no messages, as when its memory is full
+  alarm-off        have it take them again
 TEXT
 }
 
@@ -133,6 +135,13 @@ rabbitmq_spawn() {
             RABBITMQ_LOGS="$DIR/log/rabbitmq.log" \
             "$RABBITMQ" -noinput
     )
+}
+
+# rabbitmq_memory LIMIT: over it, RabbitMQ takes no messages any more.
+rabbitmq_memory() {
+    rabbitmq_env
+    "${RABBITMQ_ENV[@]}" "${RABBITMQ%/*}/rabbitmqctl" -q --node "leveret$AMQP_PORT@localhost" \
+        set_vm_memory_high_watermark absolute "$1" 9>&-
 }
 
 rabbitmq_ready() {
@@ -366,6 +375,11 @@ case $VERB in
         load_settings
         find_programs
         start_one "${VERB#start-}"
+        ;;
+    alarm-on | alarm-off)
+        load_settings
+        find_programs
+        if [ "$VERB" = alarm-on ]; then rabbitmq_memory 1; else rabbitmq_memory 1GB; fi
         ;;
     *)
         usage >&2

@@ -17,6 +17,11 @@ static void print_list(const struct lvt_strings *list) {
     putchar('\n');
 }
 
+/* leveret's, not the user's. */
+static bool is_own(const struct lvt_queue *queue) {
+    return queue->handlers[0]->forwards;
+}
+
 static void print_queue(const struct lvt_queue *queue) {
     printf("queue %s (%s, prefetch %u)\n", queue->name,
            queue->type == LVT_QUORUM ? "quorum" : "classic", queue->prefetch);
@@ -103,7 +108,8 @@ static void print_all(const struct lvt_program *program) {
     print_service("postgres", program->config.postgres.url);
     print_service("redis", program->config.redis.url);
     for (size_t i = 0; i < program->worker->routes.queue_count; i++)
-        print_queue(program->worker->routes.queues[i]);
+        if (!is_own(program->worker->routes.queues[i]))
+            print_queue(program->worker->routes.queues[i]);
 }
 
 static int print_verdict(const struct lvt_program *program, const struct findings *findings) {
@@ -112,8 +118,13 @@ static int print_verdict(const struct lvt_program *program, const struct finding
                 findings->errors > 1 ? "s" : "");
         return LVT_EXIT_CONFIG;
     }
-    printf("ok: %zu handlers on %zu queues", program->worker->routes.handler_count,
-           program->worker->routes.queue_count);
+    size_t handlers = 0, queues = 0;
+    for (size_t i = 0; i < program->worker->routes.queue_count; i++) {
+        const struct lvt_queue *queue = program->worker->routes.queues[i];
+        queues += !is_own(queue);
+        handlers += is_own(queue) ? 0 : queue->handler_count;
+    }
+    printf("ok: %zu handlers on %zu queues", handlers, queues);
     if (findings->warnings > 0)
         printf(", %u warning%s", findings->warnings, findings->warnings > 1 ? "s" : "");
     putchar('\n');

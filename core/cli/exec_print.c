@@ -16,8 +16,8 @@ static const char *const kinds[] = {
     [LVT_STEP_COMMIT] = "commit",   [LVT_STEP_ROLLBACK] = "rollback",
     [LVT_STEP_REDIS] = "redis",     [LVT_STEP_INVALIDATE] = "invalidate",
     [LVT_STEP_HTTP] = "http",       [LVT_STEP_INVALIDATE_LATER] = "invalidate",
-    [LVT_STEP_PUBLISH] = "publish", [LVT_STEP_SLEEP] = "sleep",
-    [LVT_STEP_LOG] = "log",
+    [LVT_STEP_PUBLISH] = "publish", [LVT_STEP_PUBLISH_LATER] = "publish",
+    [LVT_STEP_SLEEP] = "sleep",     [LVT_STEP_LOG] = "log",
 };
 
 static const char *const levels[] = {"debug", "info", "warn", "error"};
@@ -154,9 +154,12 @@ static void put_step(struct lvt_buffer *line, const struct lvt_step *step) {
         }
         break;
     case LVT_STEP_PUBLISH:
+    case LVT_STEP_PUBLISH_LATER:
         put_destination(line, &step->of.publish->destination);
         lvt_buffer_text(line, "  ");
         put_shown(line, step->of.publish->body);
+        if (step->kind == LVT_STEP_PUBLISH_LATER)
+            lvt_buffer_text(line, "  (waits for the commit)");
         break;
     case LVT_STEP_SLEEP:
         lvt_buffer_printf(line, "%llu ms", (unsigned long long)step->of.sleep_ms);
@@ -278,7 +281,10 @@ static void put_step_json(struct lvt_buffer *line, const struct lvt_step *step) 
         put_http_json(line, step->of.http);
         break;
     case LVT_STEP_PUBLISH:
+    case LVT_STEP_PUBLISH_LATER:
         put_publish_json(line, step->of.publish);
+        lvt_buffer_printf(line, ",\"after_commit\":%s",
+                          step->kind == LVT_STEP_PUBLISH_LATER ? "true" : "false");
         break;
     case LVT_STEP_SLEEP:
         put_number(line, "ms", (long long)step->of.sleep_ms);

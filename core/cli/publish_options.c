@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "cli/program.h"
-#include "config/config.h"
+#include "config/keys.h"
 
 #define WAIT_MS 30000
 /* The largest body that any configuration allows. */

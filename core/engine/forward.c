@@ -128,6 +128,7 @@ static enum leveret_code set_options(struct lvt_handler *handler, const struct l
     options->queue_type = LVT_QUORUM;
     options->bind_none = true;
     options->concurrency = CONCURRENCY;
+    options->prefetch = 2 * CONCURRENCY;
     options->retry = retry;
     options->queue = strdup(LVT_OUTGOING_QUEUE);
     free(options->dead_letter);

@@ -118,6 +118,9 @@ static enum leveret_code prepare(struct lvt_run *run, const struct lvt_outgoing 
         lvt_uuid7((uint64_t)wall_ms, id);
         outgoing.id = lvt_bytes_of(id);
     }
+    /* The relay may be a worker of another configuration. */
+    if (!outgoing.exchange.data && outgoing.queue.len == 0 && engine->limits.exchange)
+        outgoing.exchange = lvt_bytes_of(engine->limits.exchange);
     add_trace(run, &outgoing);
     enum leveret_code code = lvt_outgoing_check(&outgoing, &engine->limits, err);
     if (code == LEVERET_OK)

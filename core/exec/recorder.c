@@ -209,17 +209,36 @@ static void tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes patter
     call->done.rows = done; /* answered with the next poll */
 }
 
+/* Not into the outbox, from where a worker would publish it. */
+static void tx_publish(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                       lvt_rows_done *done, void *ctx) {
+    static const struct lvt_outgoing_limits none = {0};
+    struct lvt_recorder *recorder = self;
+    struct lvt_publish publish;
+    struct lvt_arena arena;
+    lvt_arena_init(&arena, outgoing->payload.len + 1024);
+    struct lvt_step step = {.kind = LVT_STEP_PUBLISH_LATER, .of.publish = &publish};
+    struct call *call = NULL;
+    if (lvt_outgoing_build(outgoing, &none, 0, &arena, &publish) == LEVERET_OK)
+        call = new_call(recorder, &step, tx, ctx);
+    lvt_arena_free(&arena);
+    if (call)
+        call->done.rows = done; /* answered with the next poll */
+    else
+        recorder->failed = true;
+}
+
 static bool number_cell(void *self, size_t row, size_t column, struct lvt_bytes *ret_text) {
     (void)row, (void)column;
     *ret_text = lvt_bytes_of(self);
     return true;
 }
 
-/* The oldest invalidation that waits for its number; NULL when none does. */
+/* The oldest of what is done later, which waits for its answer; NULL when there is none. */
 static struct call *find_later(const struct lvt_recorder *recorder) {
     struct call *oldest = NULL;
     for (struct call *call = recorder->calls; call; call = call->next)
-        if (call->kind == LVT_STEP_INVALIDATE_LATER)
+        if (call->kind == LVT_STEP_INVALIDATE_LATER || call->kind == LVT_STEP_PUBLISH_LATER)
             oldest = call;
     return oldest;
 }
@@ -472,6 +491,7 @@ void lvt_recorder_attach(struct lvt_recorder *recorder, struct lvt_engine *engin
         .tx_rollback = tx_rollback,
         .tx_invalidate = tx_invalidate,
         .invalidated = invalidated,
+        .tx_publish = tx_publish,
     };
     const struct lvt_cache_port its_cache = {recorder, command, invalidate};
     const struct lvt_http_port its_http = {recorder, request};

@@ -15,6 +15,7 @@ enum lvt_step_kind {
     LVT_STEP_INVALIDATE_LATER, /* once the transaction has committed */
     LVT_STEP_HTTP,
     LVT_STEP_PUBLISH,
+    LVT_STEP_PUBLISH_LATER, /* with the transaction */
     LVT_STEP_SLEEP,
     LVT_STEP_LOG,
 };
@@ -31,7 +32,7 @@ struct lvt_step {
         } redis;
         struct lvt_bytes pattern; /* INVALIDATE, and LATER */
         const struct lvt_http_request *http;
-        const struct lvt_publish *publish;
+        const struct lvt_publish *publish; /* PUBLISH, and LATER */
         uint64_t sleep_ms;
         struct {
             enum lvt_level level;

@@ -231,6 +231,9 @@ static enum leveret_code make_engine(struct exec *exec, struct leveret_error *er
         .log = lvt_recorder_log(exec->recorder),
         .stats = exec->stats,
         .max_body_bytes = options->config->max_body_bytes,
+        .exchange = options->config->rabbitmq.exchange,
+        .max_delay_ms = options->config->limits.max_delay_ms,
+        .max_attempts = options->config->limits.max_attempts,
         .pool = options->config->postgres.pool,
         .wake = wake_loop,
         .wake_ctx = exec};

@@ -1,6 +1,5 @@
 """Events that handlers and people publish: confirmed, with their wishes, and with delays."""
 import concurrent.futures
-import contextlib
 import json
 import time
 
@@ -256,21 +255,12 @@ def test_the_command_waits_for_a_broker_that_comes_back(site):
     site.assert_settled(worker)
 
 
-@contextlib.contextmanager
-def alarm(services):
-    services.rabbitmqctl("set_vm_memory_high_watermark", "absolute", "1")
-    try:
-        yield
-    finally:
-        services.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
-
-
 def test_a_broker_that_blocks_publishers_is_named_and_waited_for(site):
     site.handler("order.made", "mark(event, ctx)")
     worker = site.worker()
     config = site.write_config()
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        with alarm(site.services):
+        with site.services.alarm():
             blocked = site.leveret("publish", "order.made", "--wait", "3s", "-c", config)
             assert blocked.returncode == UNAVAILABLE
             assert "takes no messages now" in blocked.stderr or \

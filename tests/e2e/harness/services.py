@@ -1,4 +1,5 @@
 """The three servers, through tests/services.sh."""
+import contextlib
 import pathlib
 import shlex
 import subprocess
@@ -60,6 +61,15 @@ class Services:
 
     def start(self, name):
         self.run("start-" + name)
+
+    @contextlib.contextmanager
+    def alarm(self):
+        """RabbitMQ takes no messages meanwhile."""
+        self.run("alarm-on")
+        try:
+            yield
+        finally:
+            self.run("alarm-off")
 
     def start_all(self):
         for name in NAMES:
