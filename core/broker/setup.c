@@ -86,8 +86,15 @@ static void ttl_argument(const struct lvt_queue *queue, struct lvt_arguments *ar
     }
 }
 
-static void own_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
-    if (queue->type == LVT_QUORUM) {
+/* Before RabbitMQ 4.0 only classic queues know priorities. */
+static enum lvt_queue_type type_of(const struct pass *pass, const struct lvt_queue *queue) {
+    bool old = lvt_connection_server_major(pass->connection) < 4;
+    return queue->max_priority > 0 && old ? LVT_CLASSIC : queue->type;
+}
+
+static void own_arguments(const struct pass *pass, const struct lvt_queue *queue,
+                          struct lvt_arguments *arguments) {
+    if (type_of(pass, queue) == LVT_QUORUM) {
         lvt_quorum_arguments(arguments);
     } else if (queue->max_priority > 0) {
         lvt_argument_number(arguments, "x-max-priority", queue->max_priority);
@@ -137,7 +144,7 @@ static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue *q
         struct lvt_refusal second;
         struct lvt_arguments arguments = {0};
         lvt_argument_text(&arguments, "x-queue-type",
-                          queue->type == LVT_QUORUM ? "quorum" : "classic");
+                          type_of(pass, queue) == LVT_QUORUM ? "quorum" : "classic");
         if (!bare) {
             ttl_argument(queue, &arguments);
             dead_letter_arguments(queue, &arguments);
@@ -165,7 +172,7 @@ static enum leveret_code take_as_it_stands(struct pass *pass, const struct lvt_w
     struct lvt_arguments arguments = {0};
     struct lvt_refusal second;
     struct lvt_mismatch mismatch;
-    own_arguments(&work->wanted->queue, &arguments);
+    own_arguments(pass, &work->wanted->queue, &arguments);
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
     if (code == LEVERET_OK && !is_declared(pass, state)) {
@@ -185,30 +192,25 @@ static enum leveret_code declare_work_queue(struct pass *pass, const struct lvt_
                                             struct leveret_error *err) {
     struct lvt_queue_state *state = work->state;
     const struct lvt_queue *queue = &work->wanted->queue;
-    if (queue->type == LVT_QUORUM && queue->max_priority > 0 &&
-        lvt_connection_server_major(pass->connection) < 4) {
-        struct leveret_error problem;
-        leveret_fail(&problem, LEVERET_CONFIG,
-                     "the queue \"%s\" wants max_priority, which this RabbitMQ has for classic "
-                     "queues only; set queue_type = \"classic\" in its handler, or drop "
-                     "max_priority",
-                     state->name);
-        note_problem(pass, &problem);
-        set_state(pass, state, false, false);
-        return LEVERET_OK;
+    enum lvt_queue_type type = type_of(pass, queue);
+    if (type != queue->type && !is_declared(pass, state)) {
+        LVT_LOG(pass->broker->log, LVT_WARN,
+                "max_priority makes this a classic queue, which keeps less through a crash of the "
+                "broker: quorum queues have priorities from RabbitMQ 4.0 on",
+                LVT_STRING("queue", state->name));
     }
     struct lvt_arguments arguments = {0};
     struct lvt_refusal refusal;
     bool can_reject = has_dead_letter(queue);
-    own_arguments(queue, &arguments);
+    own_arguments(pass, queue, &arguments);
     dead_letter_arguments(queue, &arguments);
-    if (queue->type == LVT_QUORUM && can_reject) {
+    if (type == LVT_QUORUM && can_reject) {
         safe_dead_lettering(&arguments);
     }
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
     bool refused = code == LEVERET_REFUSED;
-    if (refused && queue->type == LVT_CLASSIC && refusal.code == AMQP_PRECONDITION_FAILED) {
+    if (refused && type == LVT_CLASSIC && refusal.code == AMQP_PRECONDITION_FAILED) {
         can_reject = false;
         code = take_as_it_stands(pass, work, &refusal, err);
         refused = code == LEVERET_REFUSED;

@@ -50,6 +50,50 @@ static void find_origin(struct lvt_event *event) {
         event->routing_key = header_text(headers, LVT_HEADER_ORIGIN_ROUTING_KEY);
 }
 
+/* A header that counts something. False when it is there and does not. */
+static bool read_count(const struct lvt_headers *headers, const char *name, int64_t least,
+                       int64_t *ret_count) {
+    const struct lvt_header *header = lvt_headers_find(headers, name);
+    int64_t count;
+    if (!header)
+        return true;
+    if (!lvt_header_integer(header, &count) || count < least)
+        return false;
+    *ret_count = count;
+    return true;
+}
+
+/* What the event asks for itself, within the configuration's limits: a number of attempts is cut to
+ * them, but a delay is not: handled early would be wrong. Headers win over the envelope. */
+static enum leveret_code read_policy(struct lvt_engine *engine, struct lvt_event *event,
+                                     const struct lvt_envelope *envelope,
+                                     struct leveret_error *err) {
+    const struct lvt_properties *properties = &event->delivery->properties;
+    const struct lvt_headers *headers = &properties->headers;
+    const struct lvt_outgoing_limits *limits = &engine->limits;
+    int64_t attempts = envelope->max_attempts > 0 ? envelope->max_attempts : 0;
+    int64_t delay_ms = envelope->delay_s > 0 ? envelope->delay_s * 1000 : 0;
+    if (!read_count(headers, LVT_HEADER_MAX_ATTEMPTS, 1, &attempts))
+        return leveret_fail(err, LEVERET_MALFORMED,
+                            LVT_HEADER_MAX_ATTEMPTS " is not a whole number from 1");
+    if (!read_count(headers, LVT_HEADER_DELAY, 0, &delay_ms))
+        return leveret_fail(err, LEVERET_MALFORMED,
+                            LVT_HEADER_DELAY " is not a whole number from 0");
+    event->max_attempts =
+        attempts > limits->max_attempts ? limits->max_attempts : (uint32_t)attempts;
+    event->priority = envelope->priority > UINT8_MAX ? UINT8_MAX : envelope->priority;
+    if (properties->present & LVT_HAS_PRIORITY)
+        event->priority = properties->priority;
+    if (lvt_headers_find(headers, LVT_HEADER_DELAYED))
+        return LEVERET_OK;
+    if ((uint64_t)delay_ms > limits->max_delay_ms)
+        return leveret_fail(err, LEVERET_INVALID,
+                            "the event asks for a delay of %lld ms; limits.max_delay is %llu ms",
+                            (long long)delay_ms, (unsigned long long)limits->max_delay_ms);
+    event->asked_delay_ms = (uint64_t)delay_ms;
+    return LEVERET_OK;
+}
+
 static bool hash_id(struct lvt_event *event) {
     char *hex = lvt_arena_alloc(&event->delivery->arena, 2 * LVT_SHA256_BYTES + 1);
     if (!hex)
@@ -125,7 +169,10 @@ static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event 
     }
     if (!find_id(event, &envelope))
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    return check_id(event->id, err);
+    code = check_id(event->id, err);
+    if (code == LEVERET_OK && !event->handler->forwards)
+        code = read_policy(engine, event, &envelope, err);
+    return code;
 }
 
 struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery) {
@@ -136,6 +183,7 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
     event->delivery = delivery;
     event->engine = engine;
     event->attempt = attempts_made(delivery) + 1;
+    event->priority = -1;
     find_origin(event);
     enum leveret_code code = read_event(engine, event, &err);
     if (code == LEVERET_NO_MEMORY)
@@ -152,7 +200,12 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
                                             .reason = lvt_bytes_of(err.text)};
         event->id = event->delivery->properties.message_id;
         lvt_event_judge(event, &verdict);
-        lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
+    } else if (event->asked_delay_ms > 0) {
+        const struct lvt_verdict verdict = {.kind = LVT_VERDICT_SNOOZE,
+                                            .after_ms = (int64_t)event->asked_delay_ms};
+        lvt_event_judge(event, &verdict);
     }
+    if (event->judged)
+        lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     return event;
 }

@@ -33,6 +33,12 @@ struct lvt_event *lvt_event_of_claim(struct lvt_claim *claim) {
     return LVT_CONTAINER_OF(claim, struct lvt_event, claim);
 }
 
+uint32_t lvt_event_retries(const struct lvt_event *event) {
+    if (event->max_attempts > 0)
+        return event->max_attempts - 1;
+    return event->handler ? event->handler->options.retry.max : 0;
+}
+
 static bool in_flight(enum lvt_event_stage stage) {
     return stage == LVT_STAGE_RUNNING || stage == LVT_STAGE_SETTLING;
 }

@@ -35,6 +35,9 @@ struct lvt_event {
     struct lvt_bytes payload;               /* JSON, a slice of the body */
     struct lvt_bytes exchange, routing_key; /* as first published */
     uint32_t attempt;                       /* starts at 1 */
+    uint32_t max_attempts;                  /* what the event itself asks for; 0: the handler's */
+    int64_t priority;                       /* likewise, or what it was published with; -1: none */
+    uint64_t asked_delay_ms;                /* likewise, while it has not been served */
 
     struct lvt_claim claim;
     bool in_hand;           /* on the map of keys: it has an id */
@@ -55,5 +58,8 @@ struct lvt_event {
     bool publishing;
     bool abandoned; /* the worker is closing: forget it with the last answer */
 };
+
+/* How often it may be retried: what it asks for itself wins over its handler's policy. */
+uint32_t lvt_event_retries(const struct lvt_event *event);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/container.h"
 #include "engine/outgoing.h"
 #include "engine/state.h"
+#include "event/carry.h"
 
 #define PREFIX "leveret-"
 #define CONCURRENCY 500
@@ -38,8 +39,7 @@ static bool build(struct lvt_event *event) {
     for (size_t i = 0; i < from->count; i++)
         if (goes_along(from->items[i].name))
             to.items[to.count++] = from->items[i];
-    to.items[to.count++] = (struct lvt_header){
-        .name = LVT_LITERAL(LVT_HEADER_DELAYED), .kind = LVT_HEADER_BOOLEAN, .value.boolean = true};
+    lvt_headers_add_integer(&to, LVT_HEADER_DELAYED, 1);
     event->publish = (struct lvt_publish){
         .destination = {.kind = LVT_TO_EXCHANGE,
                         .name = text_header(from, LVT_HEADER_TO_EXCHANGE),

@@ -78,6 +78,16 @@ static void drop_replaced(struct lvt_headers *headers, bool failed) {
     headers->count = kept;
 }
 
+/* The delay that it goes to serve, and the priority that its envelope names. */
+static void add_wishes(const struct lvt_event *event, struct lvt_properties *properties) {
+    if (event->asked_delay_ms > 0)
+        lvt_headers_add_integer(&properties->headers, LVT_HEADER_DELAYED, 1);
+    if (event->priority < 0 || (properties->present & LVT_HAS_PRIORITY))
+        return;
+    properties->present |= LVT_HAS_PRIORITY;
+    properties->priority = (uint8_t)event->priority;
+}
+
 enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_made,
                                     enum lvt_story story, int64_t wall_ms) {
     struct lvt_delivery *delivery = event->delivery;
@@ -86,6 +96,8 @@ enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_m
         return LEVERET_NO_MEMORY;
     struct lvt_headers *out = &properties.headers;
     drop_replaced(out, story != LVT_STORY_NONE);
+    if (!event->dead)
+        add_wishes(event, &properties);
     lvt_headers_add_integer(out, LVT_HEADER_ATTEMPT, attempts_made);
     lvt_headers_add_text(out, LVT_HEADER_ORIGIN_EXCHANGE, event->exchange);
     lvt_headers_add_text(out, LVT_HEADER_ORIGIN_ROUTING_KEY, event->routing_key);

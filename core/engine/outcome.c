@@ -21,7 +21,7 @@ static enum lvt_outcome outcome_of(const struct lvt_event *event) {
 }
 
 static enum lvt_level describe(const struct lvt_event *event, char *text, size_t size) {
-    uint32_t max = event->handler ? event->handler->options.retry.max : 0;
+    uint32_t max = lvt_event_retries(event);
     if (event->dead) {
         snprintf(text, size, "dead-lettered to %s", event->delivery->queue->dead_letter);
         return LVT_ERROR;
@@ -37,7 +37,9 @@ static enum lvt_level describe(const struct lvt_event *event, char *text, size_t
         snprintf(text, size, "already processed, skipped");
         return LVT_INFO;
     case LVT_VERDICT_SNOOZE:
-        snprintf(text, size, "snoozed for %llu ms", (unsigned long long)event->delay_ms);
+        snprintf(text, size, "%s for %llu ms",
+                 event->asked_delay_ms > 0 ? "delayed, as it asks," : "snoozed",
+                 (unsigned long long)event->delay_ms);
         return LVT_INFO;
     default:
         snprintf(text, size, "failed, retrying (attempt %u/%u after %llu ms)", event->attempt, max,

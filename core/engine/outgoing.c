@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "engine/ports.h"
+#include "event/carry.h"
 #include "event/envelope.h"
 #include "event/json.h"
 
@@ -163,19 +164,10 @@ enum leveret_code lvt_outgoing_copy(const struct lvt_outgoing *from, struct lvt_
 
 /* ---- the message ---- */
 
-static void add(struct lvt_headers *headers, const char *name, struct lvt_header value) {
-    value.name = lvt_bytes_of(name);
-    headers->items[headers->count++] = value;
-}
-
+/* The caller's own header of that name stands. */
 static void add_text(struct lvt_headers *headers, const char *name, struct lvt_bytes text) {
     if (!lvt_headers_find(headers, name))
-        add(headers, name, (struct lvt_header){.kind = LVT_HEADER_STRING, .value.bytes = text});
-}
-
-static void add_integer(struct lvt_headers *headers, const char *name, uint64_t number) {
-    add(headers, name,
-        (struct lvt_header){.kind = LVT_HEADER_INT64, .value.integer = (int64_t)number});
+        lvt_headers_add_text(headers, name, text);
 }
 
 static bool build_body(const struct lvt_outgoing *outgoing, struct lvt_arena *arena,
@@ -230,17 +222,17 @@ static void add_wishes(const struct lvt_outgoing *outgoing, struct lvt_headers *
     if (outgoing->tracestate.len > 0)
         add_text(headers, "tracestate", outgoing->tracestate);
     if (outgoing->max_attempts > 0)
-        add_integer(headers, LVT_HEADER_MAX_ATTEMPTS, outgoing->max_attempts);
+        lvt_headers_add_integer(headers, LVT_HEADER_MAX_ATTEMPTS, outgoing->max_attempts);
 }
 
 /* Into the ladder, with a note of where to afterwards. A time to live begins with the queue that
  * the event is for: in the ladder it would end the delay. */
 static void enter_ladder(const struct lvt_outgoing *outgoing, struct lvt_publish *publish,
                          struct lvt_headers *headers) {
-    add_text(headers, LVT_HEADER_TO_EXCHANGE, publish->destination.name);
-    add_text(headers, LVT_HEADER_TO_ROUTING_KEY, publish->destination.routing_key);
+    lvt_headers_add_text(headers, LVT_HEADER_TO_EXCHANGE, publish->destination.name);
+    lvt_headers_add_text(headers, LVT_HEADER_TO_ROUTING_KEY, publish->destination.routing_key);
     if (outgoing->ttl_ms > 0)
-        add_integer(headers, LVT_HEADER_TTL, outgoing->ttl_ms);
+        lvt_headers_add_integer(headers, LVT_HEADER_TTL, outgoing->ttl_ms);
     publish->destination = (struct lvt_destination){.kind = LVT_TO_DELAY,
                                                     .name = LVT_LITERAL(LVT_OUTGOING_QUEUE),
                                                     .delay_ms = outgoing->delay_ms};

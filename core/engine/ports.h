@@ -65,7 +65,7 @@ struct lvt_publish {
     struct lvt_properties properties;
     struct lvt_bytes body;
     enum lvt_publish_result result;
-    char reason[200]; /* of a result that is not CONFIRMED */
+    char reason[200];      /* of a result that is not CONFIRMED */
     atomic_bool withdrawn; /* set by its owner, from any thread: it need not be sent any more */
     /* the engine's: who takes the answer */
     void (*answered)(struct lvt_engine *engine, struct lvt_publish *publish);

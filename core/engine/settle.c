@@ -133,7 +133,7 @@ static void settle_failure(struct lvt_engine *engine, struct lvt_event *event) {
         return;
     }
     bool permanent = strncmp(verdict->sqlstate, "22", 2) == 0;
-    if (permanent || event->attempt > policy->max) {
+    if (permanent || event->attempt > lvt_event_retries(event)) {
         dead_letter(engine, event);
         return;
     }

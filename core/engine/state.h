@@ -68,8 +68,8 @@ void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event);
 /* The same, and its deliveries go back to their queue at once. */
 void lvt_event_give_back(struct lvt_engine *engine, struct lvt_event *event);
 
-/* decode.c: makes an event of a delivery. One that cannot be decoded has no claim, and a verdict
- * already: it goes straight to settle. NULL when out of memory. */
+/* decode.c: makes an event of a delivery. One that cannot be decoded, or asks to come later, has no
+ * claim, and a verdict already: it goes straight to settle. NULL when out of memory. */
 struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery);
 
 /* What is wrong with an event that no handler of its queue takes. */

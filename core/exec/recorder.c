@@ -344,7 +344,7 @@ static void keep_result(struct lvt_recorder *recorder) {
                                        .verdict = event->verdict.kind,
                                        .dead = event->dead,
                                        .attempt = event->attempt,
-                                       .retries_max = event->handler->options.retry.max,
+                                       .retries_max = lvt_event_retries(event),
                                        .delay_ms = event->delay_ms,
                                        .duration_ms = event->duration_ms};
     memcpy(result->sqlstate, event->verdict.sqlstate, sizeof result->sqlstate);

@@ -281,6 +281,7 @@ static inline struct fake *begin_with(const char *payload) {
         .exchange = LVT_LITERAL("events"),
         .routing_key = LVT_LITERAL("a.test"),
         .attempt = 1,
+        .priority = -1,
     };
     fake->run.event = &fake->event;
     fake->run.handler = handler;

@@ -214,8 +214,8 @@ static void event_fields_come_when_read(void **state) {
     struct lvt_queue queue = {.name = (char *)"a.queue"};
     struct fake *fake = begin_with("{\"id\":7,\"name\":\"x\",\"list\":[]}");
     fake->delivery->queue = &queue;
-    fake->delivery->properties.present = LVT_HAS_PRIORITY | LVT_HAS_HEADERS;
-    fake->delivery->properties.priority = 5;
+    fake->delivery->properties.present = LVT_HAS_HEADERS;
+    fake->event.priority = 5;
     fake->delivery->properties.headers =
         (struct lvt_headers){headers, sizeof headers / sizeof *headers};
     start(fake);

@@ -142,8 +142,8 @@ static void push_queue(lua_State *L, const struct lvt_event *event) {
 }
 
 static void push_priority(lua_State *L, const struct lvt_event *event) {
-    if (event->delivery->properties.present & LVT_HAS_PRIORITY)
-        lua_pushinteger(L, event->delivery->properties.priority);
+    if (event->priority >= 0)
+        lua_pushinteger(L, (lua_Integer)event->priority);
     else
         lua_pushnil(L);
 }
