@@ -11,7 +11,7 @@
 #include "broker/topology.h"
 
 /* Sent and not yet answered, at most. */
-#define IN_FLIGHT_MAX 1024
+#define IN_FLIGHT_MAX 2048
 /* Sent between two looks at what the broker says. */
 #define BATCH_MAX 16
 #define BATCH_BYTES_MAX 262144

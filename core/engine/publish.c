@@ -84,7 +84,8 @@ static void refusal_due(struct lvt_timer *timer) {
 static void refuse(struct lvt_effect *effect, const char *reason) {
     struct lvt_clock *clock = &effect->engine->clock;
     struct lvt_publish *publish = &effect->publishing->publish;
-    snprintf(publish->reason, sizeof publish->reason, "%s", reason);
+    snprintf(publish->reason, sizeof publish->reason, "%.*s", (int)sizeof publish->reason - 1,
+             reason);
     effect->timer.fire = refusal_due;
     /* Without memory for the timer the run's own ends it. */
     (void)lvt_timer_start(clock->timers, &effect->timer, clock->now_ms(clock->self));

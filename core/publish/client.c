@@ -313,7 +313,7 @@ struct waiter {
     struct lvt_client *client;
     bool answered;
     struct leveret_error answer;
-    char id[256];
+    char id[LVT_CLIENT_ID_SIZE];
 };
 
 static void wait_over(void *ctx, enum leveret_code code, struct lvt_bytes id, const char *text) {
@@ -328,7 +328,8 @@ static void wait_over(void *ctx, enum leveret_code code, struct lvt_bytes id, co
 
 enum leveret_code lvt_client_publish_wait(struct lvt_client *client,
                                           const struct lvt_outgoing *outgoing, uint64_t wait_ms,
-                                          char ret_id[256], struct leveret_error *err) {
+                                          char ret_id[LVT_CLIENT_ID_SIZE],
+                                          struct leveret_error *err) {
     struct waiter waiter = {.client = client};
     enum leveret_code code = lvt_client_publish(client, outgoing, wait_ms, wait_over, &waiter, err);
     if (code != LEVERET_OK)

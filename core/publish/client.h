@@ -15,6 +15,8 @@ struct lvt_client;
 /* Events that are published and not answered. One more waits until there is room. */
 #define LVT_CLIENT_EVENTS_MAX 10000
 #define LVT_CLIENT_BYTES_MAX (64u << 20)
+/* Room for every id, with its NUL. */
+#define LVT_CLIENT_ID_SIZE 256
 
 /* What became of an event. The text says why when code is not LEVERET_OK; both texts last until it
  * returns. LEVERET_REFUSED: no queue takes it, or RabbitMQ refuses it. LEVERET_UNAVAILABLE:
@@ -40,7 +42,7 @@ enum leveret_code lvt_client_publish(struct lvt_client *client, const struct lvt
 /* The same, and waits for the answer. ret_id may be NULL. Not inside `done`. */
 enum leveret_code lvt_client_publish_wait(struct lvt_client *client,
                                           const struct lvt_outgoing *outgoing, uint64_t wait_ms,
-                                          char ret_id[256],
+                                          char ret_id[LVT_CLIENT_ID_SIZE],
                                           struct leveret_error *err) LVT_MUST_CHECK;
 
 /* Waits until everything has been answered. False when it has not within that time. */

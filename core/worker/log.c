@@ -1,9 +1,6 @@
 /* The log's way to the program that embeds the worker. */
 #include "worker/log.h"
 
-#include "worker/log_line.h"
-#include "worker/worker.h"
-
 _Static_assert((int)LEVERET_LOG_DEBUG == LVT_DEBUG && (int)LEVERET_LOG_ERROR == LVT_ERROR,
                "levels cross as they are");
 
@@ -16,14 +13,18 @@ struct leveret_record {
     struct lvt_log_text *line; /* made when it is first asked for */
 };
 
-void lvt_worker_log_sink(void *ctx, enum lvt_level level, const char *text,
-                         const struct lvt_field *fields, size_t field_count) {
-    const struct leveret_worker *worker = ctx;
+void lvt_program_log_sink(void *ctx, enum lvt_level level, const char *text,
+                          const struct lvt_field *fields, size_t field_count) {
+    const struct lvt_program_log *program = ctx;
     struct lvt_log_text line;
-    const struct leveret_record record = {
-        (enum lvt_log_format)worker->config.log.format, level, text, fields, field_count, &line};
+    const struct leveret_record record = {program->format, level, text, fields, field_count, &line};
     line.len = 0;
-    worker->sink(worker->sink_ctx, &record);
+    program->sink(program->ctx, &record);
+}
+
+struct lvt_log lvt_program_log_of(const struct lvt_program_log *program, int level) {
+    return (struct lvt_log){program->sink ? lvt_program_log_sink : NULL, (void *)program,
+                            (enum lvt_level)level};
 }
 
 int32_t leveret_record_level(const struct leveret_record *record) {

@@ -3,9 +3,21 @@
 #define LEVERET_WORKER_LOG_H
 
 #include "base/log.h"
+#include "leveret/leveret.h"
+#include "worker/log_line.h"
 
-/* A sink for struct lvt_log; ctx is the worker, whose own sink is called. */
-void lvt_worker_log_sink(void *ctx, enum lvt_level level, const char *text,
-                         const struct lvt_field *fields, size_t field_count);
+/* Where the program wants its records. */
+struct lvt_program_log {
+    enum lvt_log_format format;
+    leveret_log_sink *sink; /* NULL: nowhere */
+    void *ctx;
+};
+
+/* The log that leads there; of that struct, which outlives it. */
+struct lvt_log lvt_program_log_of(const struct lvt_program_log *program, int level);
+
+/* A sink for struct lvt_log; ctx is a struct lvt_program_log. */
+void lvt_program_log_sink(void *ctx, enum lvt_level level, const char *text,
+                          const struct lvt_field *fields, size_t field_count);
 
 #endif

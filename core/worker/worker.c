@@ -8,7 +8,6 @@
 #include "lane/embedded.h"
 #include "runtime/folder.h"
 #include "runtime/native/native_handler.h"
-#include "worker/log.h"
 
 const char *leveret_version(void) {
     return LEVERET_VERSION;
@@ -48,10 +47,9 @@ enum leveret_code leveret_worker_new(const struct leveret_config *config, levere
     struct leveret_worker *worker = calloc(1, sizeof *worker);
     if (!worker)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a worker");
-    worker->sink = sink;
-    worker->sink_ctx = sink_ctx;
-    worker->log = (struct lvt_log){sink ? lvt_worker_log_sink : NULL, worker,
-                                   (enum lvt_level)config->values.log.level};
+    worker->program_log =
+        (struct lvt_program_log){(enum lvt_log_format)config->values.log.format, sink, sink_ctx};
+    worker->log = lvt_program_log_of(&worker->program_log, config->values.log.level);
     code = fill(worker, &config->values, err);
     if (code == LEVERET_OK)
         *ret_worker = worker;

@@ -11,6 +11,7 @@
 #include "engine/routes.h"
 #include "lane/lane.h"
 #include "leveret/leveret.h"
+#include "worker/log.h"
 
 enum lvt_worker_stage {
     LVT_WORKER_IDLE,
@@ -22,10 +23,9 @@ struct leveret_worker {
     struct lvt_config config;
     struct lvt_routes routes;
     struct lvt_log log;
-    leveret_log_sink *sink; /* of the program that embeds it */
-    void *sink_ctx;
-    _Atomic(struct lvt_lane *) lane; /* from the run's begin on, until the worker is freed */
-    atomic_int stage;                /* enum lvt_worker_stage */
+    struct lvt_program_log program_log; /* of the program that embeds it */
+    _Atomic(struct lvt_lane *) lane;    /* from the run's begin on, until the worker is freed */
+    atomic_int stage;                   /* enum lvt_worker_stage */
     atomic_bool stopping;
     pthread_t thread;
     bool has_thread;

@@ -184,6 +184,88 @@ LEVERET_API uint64_t leveret_worker_count(const struct leveret_worker *worker, i
  * leveret_worker_run is under way, nor while another thread may call the worker. NULL is fine. */
 LEVERET_API void leveret_worker_free(struct leveret_worker *worker);
 
+/* ---- publisher ---- */
+
+/* Publishes events: persistent, mandatory, and confirmed, many in flight at a time. It has
+ * connections and threads of its own, and is of use with a worker and without one. From any thread,
+ * and several at a time, except leveret_publisher_free. */
+struct leveret_publisher;
+
+/* An event on its way out. Begin with leveret_outgoing. */
+struct leveret_outgoing {
+    size_t size;                     /* of this struct, in bytes */
+    struct leveret_text event;       /* its type, and the routing key */
+    struct leveret_text payload;     /* a JSON object */
+    struct leveret_text id;          /* empty: a UUID of version 7 */
+    struct leveret_text exchange;    /* data NULL: the one of the key rabbitmq.exchange */
+    struct leveret_text queue;       /* not empty: straight to this queue */
+    uint64_t delay_ms;               /* handled no sooner than that; limits.max_delay at most */
+    uint64_t ttl_ms;                 /* how long it may wait in its queue; 0: for ever */
+    int32_t priority;                /* 0 to 255; -1: none */
+    uint32_t max_attempts;           /* 0: as its handler says; limits.max_attempts at most */
+    struct leveret_text traceparent; /* W3C's; empty: none */
+    const struct leveret_header *headers; /* BOOLEAN, INTEGER, NUMBER and TEXT */
+    size_t header_count;
+};
+
+static inline struct leveret_outgoing leveret_outgoing(struct leveret_text event,
+                                                       struct leveret_text payload) {
+    struct leveret_outgoing outgoing = {sizeof outgoing, event, payload, {NULL, 0}, {NULL, 0},
+                                        {NULL, 0},       0,     0,       -1,        0,
+                                        {NULL, 0},       NULL,  0};
+    return outgoing;
+}
+
+/* What became of an event: LEVERET_OK, RabbitMQ has it; LEVERET_REFUSED, no queue takes it, or
+ * RabbitMQ refuses it; LEVERET_UNAVAILABLE, RabbitMQ is away, or took or confirmed nothing in time:
+ * then it is not known whether it arrived. Published again under the same id it takes effect once.
+ * `code` is an enum leveret_code. Called once for each event, on the publisher's thread, one at a
+ * time; the texts are good until it returns. */
+typedef void leveret_published(void *ctx, int32_t code, struct leveret_text id, const char *why);
+
+/* A wait without an end. */
+#define LEVERET_FOREVER UINT64_MAX
+/* Room for every id, with its NUL. */
+#define LEVERET_ID_SIZE 256
+
+/* Begins to connect in the background. The configuration is copied; of it the keys of rabbitmq,
+ * limits and log count, name and max_body_bytes. The sink may be NULL. LEVERET_CONFIG: a key is
+ * wrong. leveret_publisher_free frees the publisher. */
+LEVERET_API enum leveret_code leveret_publisher_new(const struct leveret_config *config,
+                                                    leveret_log_sink *sink, void *sink_ctx,
+                                                    struct leveret_publisher **ret_publisher,
+                                                    struct leveret_error *err);
+
+/* Copies the event, and returns. `done`, which may be NULL, is called when RabbitMQ has answered,
+ * or when wait_ms are over; with wait_ms 0, as soon as it is known that RabbitMQ cannot be reached
+ * or takes no messages. When 10,000 events are out it waits for room, as long as wait_ms, except
+ * inside `done`, where it returns LEVERET_TOO_BIG. When it fails `done` is not called:
+ * LEVERET_INVALID, LEVERET_MALFORMED or LEVERET_TOO_BIG when the event cannot be published,
+ * LEVERET_UNAVAILABLE when there was no room in time. */
+LEVERET_API enum leveret_code leveret_publisher_publish(struct leveret_publisher *publisher,
+                                                        const struct leveret_outgoing *outgoing,
+                                                        uint64_t wait_ms, leveret_published *done,
+                                                        void *ctx, struct leveret_error *err);
+
+/* The same, and waits for the answer, which it returns. ret_id, which may be NULL, gets the event's
+ * id, NUL-terminated. Not inside a leveret_published. */
+LEVERET_API enum leveret_code
+leveret_publisher_publish_wait(struct leveret_publisher *publisher,
+                               const struct leveret_outgoing *outgoing, uint64_t wait_ms,
+                               char ret_id[LEVERET_ID_SIZE], struct leveret_error *err);
+
+/* Waits until every event so far has been answered. False when the time was over before. Not inside
+ * a leveret_published. */
+LEVERET_API bool leveret_publisher_drain(struct leveret_publisher *publisher, uint64_t wait_ms);
+
+/* Whether it reaches RabbitMQ, and that takes messages. */
+LEVERET_API bool leveret_publisher_ready(struct leveret_publisher *publisher);
+
+/* Answers what is out, within a few seconds, with LEVERET_UNAVAILABLE where RabbitMQ does not; and
+ * closes. Not inside a leveret_published, nor while another thread may call the publisher. NULL is
+ * fine. */
+LEVERET_API void leveret_publisher_free(struct leveret_publisher *publisher);
+
 #ifdef __cplusplus
 }
 #endif

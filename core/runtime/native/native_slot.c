@@ -52,7 +52,7 @@ static void describe(const struct lvt_event *event, struct leveret_event_info *i
         .routing_key = text_of(event->routing_key),
         .queue = leveret_text_of(queue),
         .attempt = event->attempt,
-        .priority = properties->present & LVT_HAS_PRIORITY ? properties->priority : -1,
+        .priority = (int32_t)event->priority,
         .header_count = properties->headers.count,
     };
 }
