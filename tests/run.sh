@@ -68,19 +68,34 @@ unit_tests() (
         --parallel "$(nproc)" --timeout 120 --no-tests=error "$@" 7>&-
 )
 
+# e2e_part BIN LIMIT_S PYTEST-ARGUMENT...
+e2e_part() {
+    local bin=$1 limit_s=$2
+    shift 2
+    LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
+        timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
+        -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${bin##*/}" \
+        --durations=5 -r fE ${FULL:+--full} ${FILTER:+-k "$FILTER"} "$@" 7>&-
+}
+
 # e2e_tests BUILD-DIR LIMIT_S PYTEST-ARGUMENT...: on a copy of the program, which another run's
-# build cannot replace meanwhile. At the limit pytest is interrupted, so that it still cleans up.
+# build cannot replace meanwhile. Most tests wait most of the time, so several run at once; those
+# that stop servers come after them. At the limit pytest is interrupted, so that it still cleans up.
 e2e_tests() {
-    local dir=$1 limit_s=$2 bin
+    local dir=$1 limit_s=$2 bin together alone
     shift 2
     bin=$LVT_SLOT/${dir##*/}
     mkdir -p "$bin/tests" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
         flock "$dir.lock" cp -rf "$dir/plugins" "$bin/" || return
-    LEVERET_BIN=$bin/leveret LEVERET_TEST_SERVICES=$LVT_SLOT/services PYTHONDONTWRITEBYTECODE=1 \
-        timeout --foreground -s INT -k 30 "$limit_s" "${STEADY[@]}" /usr/bin/python3 -m pytest \
-        -p no:cacheprovider --basetemp="$LVT_SLOT/pytest-${dir##*/}" \
-        --durations=5 -r fE ${FULL:+--full} ${FILTER:+-k "$FILTER"} "$@" 7>&-
+    e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 1)) --dist loadfile "$@"
+    together=$?
+    e2e_part "$bin" "$limit_s" -m alone "$@"
+    alone=$?
+    if [ $together -eq 0 ] || [ $together -eq 5 ]; then
+        if [ $alone -ne 5 ]; then return $alone; fi
+    fi
+    return $together
 }
 
 # simulate BUILD-DIR FROM..TO

@@ -30,6 +30,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: takes long; runs with --full")
+    config.addinivalue_line("markers", "alone: stops servers that others use, or is about speed")
 
 
 def pytest_collection_modifyitems(config, items):

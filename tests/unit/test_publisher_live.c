@@ -104,7 +104,7 @@ static void without_a_broker_it_waits_for_the_deadline(void **state) {
     double began_s = now_s();
     assert_int_equal(leveret_publisher_publish_wait(publisher, &outgoing, 500, NULL, &err),
                      LEVERET_UNAVAILABLE);
-    assert_true(now_s() - began_s >= 0.5);
+    assert_true(now_s() - began_s > 0.49); /* its clock has milliseconds */
     leveret_publisher_free(publisher);
 }
 
