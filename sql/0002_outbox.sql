@@ -24,6 +24,7 @@ CREATE TABLE outbox (
     priority integer,
     max_attempts integer,
     headers json NOT NULL DEFAULT '{}',
+    whole boolean NOT NULL DEFAULT false, -- the payload is the body, an envelope of its own
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- the relay's
     due_at timestamptz NOT NULL DEFAULT '-infinity',
@@ -42,6 +43,7 @@ CREATE INDEX outbox_sent ON outbox USING brin (sent_at) WITH (autosummarize = on
 -- Publishes an event with the transaction that calls it; returns the event's id. In any language:
 --     SELECT leveret_publish('invoice.paid', '{"invoice": 7}');
 --     SELECT leveret_publish('invoice.paid', '{"invoice": 7}', key => 'invoice 7', delay => '5 min');
+-- The body is {event, payload}, or the payload alone where that is an envelope (whole => true).
 CREATE FUNCTION leveret_publish(
     event text,
     payload jsonb,
@@ -53,7 +55,8 @@ CREATE FUNCTION leveret_publish(
     max_attempts integer DEFAULT NULL,
     headers jsonb DEFAULT NULL,
     exchange text DEFAULT NULL,
-    queue text DEFAULT NULL
+    queue text DEFAULT NULL,
+    whole boolean DEFAULT false
 ) RETURNS text LANGUAGE plpgsql VOLATILE AS $publish$
 DECLARE
     wrong text := CASE
@@ -77,11 +80,11 @@ BEGIN
         RAISE EXCEPTION 'leveret_publish: %', wrong USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO outbox (event, payload, event_id, key, exchange, queue, delay_ms, ttl_ms, priority,
-                        max_attempts, headers)
+                        max_attempts, headers, whole)
     VALUES (event, payload, new_id, coalesce(key, ''), exchange, queue,
             (extract(epoch FROM coalesce(delay, interval '0')) * 1000)::bigint,
             (extract(epoch FROM ttl) * 1000)::bigint, priority, max_attempts,
-            coalesce(headers, '{}'));
+            coalesce(headers, '{}'), coalesce(whole, false));
     RETURN new_id;
 END
 $publish$;

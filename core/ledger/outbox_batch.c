@@ -20,6 +20,7 @@ enum column {
     COLUMN_PRIORITY,
     COLUMN_MAX_ATTEMPTS,
     COLUMN_HEADERS,
+    COLUMN_WHOLE,
 };
 
 struct lvt_outbox_batch {
@@ -183,6 +184,7 @@ static const char *read_row(struct lvt_outbox_batch *batch, int at, struct lvt_o
         .arena = &batch->arena,
         .outgoing = {.event = text_at(result, at, COLUMN_EVENT),
                      .payload = text_at(result, at, COLUMN_PAYLOAD),
+                     .whole = *PQgetvalue(result, at, COLUMN_WHOLE) == 't',
                      .id = text_at(result, at, COLUMN_EVENT_ID),
                      .exchange = text_at(result, at, COLUMN_EXCHANGE),
                      .queue = text_at(result, at, COLUMN_QUEUE)},

@@ -77,7 +77,7 @@ static void function_writes_all_of_it(void **state) {
     (void)state;
     ask("SELECT leveret_publish('first', '{\"n\": 1.0}')");
     ask("SELECT leveret_publish('second', '{}', id => 'own', key => 'k', delay => '1 hour',"
-        " ttl => '1 min', priority => 3, max_attempts => 5, queue => 'q',"
+        " ttl => '1 min', priority => 3, max_attempts => 5, queue => 'q', whole => true,"
         " headers => '{\"t\": \"a\\\"b\", \"i\": 7, \"d\": 1.5, \"b\": true}')");
     uv_loop_init(&loop);
     open_world(&world, &loop, url, 2000, 0);
@@ -89,11 +89,13 @@ static void function_writes_all_of_it(void **state) {
     assert_int_equal(first->id.len, 36);
     assert_int_equal(first->id.data[14], '7');
     assert_null(first->exchange.data);
+    assert_false(first->whole);
     assert_int_equal(first->priority, LVT_NO_PRIORITY);
     assert_int_equal(first->delay_ms + first->ttl_ms + first->max_attempts, 0);
     is_text(world.rows->next->key, "k");
     is_text(second->id, "own");
     is_text(second->queue, "q");
+    assert_true(second->whole);
     assert_true(second->delay_ms > 3590000 && second->delay_ms <= 3600000);
     assert_int_equal(second->ttl_ms, 60000);
     assert_int_equal(second->priority, 3);
