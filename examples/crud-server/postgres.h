@@ -7,7 +7,6 @@
 #include <stdbool.h>
 
 #define POSTGRES_CONNECTIONS 4
-#define POSTGRES_PARAMETERS_MAX 4
 
 struct postgres;
 

@@ -35,7 +35,7 @@ struct store {
 bool store_in_memory(struct events *events, struct store *ret_store);
 
 /* At a PostgreSQL that `leveret migrate` has set up; it need not be there yet. The events go into
- * its outbox. False with a text when it makes no sense of the address. */
-bool store_in_postgres(const char *url, struct store *ret_store, char problem[200]);
+ * its outbox. False when it makes no sense of the address. */
+bool store_in_postgres(const char *url, struct store *ret_store);
 
 #endif

@@ -139,11 +139,9 @@ static void close_store(void *self) {
     postgres_free(self);
 }
 
-bool store_in_postgres(const char *url, struct store *ret_store, char problem[200]) {
-    char *error = NULL;
-    PQconninfoOption *options = PQconninfoParse(url, &error);
-    snprintf(problem, 200, "%s", error ? error : "out of memory");
-    PQfreemem(error);
+bool store_in_postgres(const char *url, struct store *ret_store) {
+    /* libpq's own text would show a password. */
+    PQconninfoOption *options = PQconninfoParse(url, NULL);
     if (!options)
         return false;
     PQconninfoFree(options);
