@@ -86,6 +86,7 @@ static enum leveret_code take(const struct leveret_outgoing *from, struct lvt_he
         headers[i] = header_of(&from->headers[i]);
     *ret = (struct lvt_outgoing){.event = bytes(from->event),
                                  .payload = bytes(from->payload),
+                                 .whole = from->whole,
                                  .id = bytes(from->id),
                                  .exchange = bytes(from->exchange),
                                  .queue = bytes(from->queue),

@@ -59,8 +59,9 @@ static struct reply store_problem(enum store_result result) {
     case STORE_FULL:
         return api_problem(507, "there is no room for more");
     default:
-        return api_problem(503, "the database cannot be reached, or does not answer; a change may "
-                                "or may not have been made");
+        return api_problem(503,
+                           "the database cannot be reached, or does not answer; a change may "
+                           "or may not have been made");
     }
 }
 
@@ -190,6 +191,7 @@ struct reply api_answer(const struct store *store, struct events *events,
     if (strncmp(path, items, len) == 0 && path[len] == '/' && path[len + 1] != '\0' &&
         !strchr(path + len + 1, '/'))
         return answer_item(store, path + len + 1, request);
-    return api_problem(404, "there is nothing at this address; there are /items, /items/{id} and "
-                            "/healthz");
+    return api_problem(404,
+                       "there is nothing at this address; there are /items, /items/{id} and "
+                       "/healthz");
 }

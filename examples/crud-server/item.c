@@ -168,8 +168,8 @@ static char *print_and_delete(cJSON *json) {
 
 /* Adds to an array, or with a name to an object; takes the value, also when it fails. */
 static bool put(cJSON *json, const char *name, cJSON *value) {
-    if (value && (name ? cJSON_AddItemToObject(json, name, value)
-                       : cJSON_AddItemToArray(json, value)))
+    if (value &&
+        (name ? cJSON_AddItemToObject(json, name, value) : cJSON_AddItemToArray(json, value)))
         return true;
     cJSON_Delete(value);
     return false;

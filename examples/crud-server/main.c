@@ -54,23 +54,19 @@ static int fail(int code, const char *problem) {
     return code;
 }
 
-static int serve(const char *listen, const struct store *store, struct events *events) {
+static int serve(const char *listen, const struct store *store, struct events *events,
+                 const sigset_t *signals) {
     char problem[200];
-    sigset_t signals;
     int received;
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in the threads to come, too */
     struct server *server = server_start(listen, store, events, problem);
     if (!server)
         return fail(EX_UNAVAILABLE, problem);
     say("listening on %s; items are %s", server_url(server),
         events ? "in memory, events go straight to RabbitMQ"
                : "in PostgreSQL, events go through its outbox");
-    sigwait(&signals, &received);
+    sigwait(signals, &received);
     say("stopping");
-    pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL);
     server_stop(server, STOP_WAIT_MS);
     return EX_OK;
 }
@@ -79,6 +75,11 @@ static int run(const char *listen, const char *database) {
     char problem[200] = "out of memory";
     struct events *events = NULL;
     struct store store;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in the threads to come, too */
     if (database && !store_in_postgres(database, &store))
         return fail(EX_CONFIG, "DATABASE_URL is not an address of PostgreSQL");
     if (!database) {
@@ -89,7 +90,7 @@ static int run(const char *listen, const char *database) {
             return fail(EX_CONFIG, problem);
         }
     }
-    int code = serve(listen, &store, events);
+    int code = serve(listen, &store, events, &signals);
     store.close(store.self);
     events_stop(events, STOP_WAIT_MS);
     return code;

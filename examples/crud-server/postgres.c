@@ -93,8 +93,8 @@ static bool is_alive(PGconn *connection) {
     return connection && PQconsumeInput(connection) && PQstatus(connection) == CONNECTION_OK;
 }
 
-PGresult *postgres_run(struct postgres *postgres, const char *sql,
-                       const char *const parameters[], int count) {
+PGresult *postgres_run(struct postgres *postgres, const char *sql, const char *const parameters[],
+                       int count) {
     PGresult *result = NULL;
     PGconn *connection = take(postgres);
     if (!is_alive(connection)) {

@@ -17,7 +17,7 @@ void postgres_free(struct postgres *postgres);
 
 /* Runs one statement, in a transaction of its own, with texts as its parameters; waits for a free
  * connection. NULL when that failed, which is logged; else PQclear frees the result. */
-PGresult *postgres_run(struct postgres *postgres, const char *sql,
-                       const char *const parameters[], int count);
+PGresult *postgres_run(struct postgres *postgres, const char *sql, const char *const parameters[],
+                       int count);
 
 #endif

@@ -25,9 +25,12 @@ static const char setup[] =
 /* A statement that changes one row, and publishes what became of it. Events of one item leave in
  * the order of its changes, for they share a key. */
 #define CHANGE_AND_PUBLISH(change, type)                                                           \
-    "WITH changed AS (" change " RETURNING " COLUMNS ") "                                          \
-    "SELECT " COLUMNS ", leveret_publish('" type "', jsonb_build_object("                          \
-    " 'type', '" type "', 'item', to_jsonb(changed), 'timestamp',"                                 \
+    "WITH changed AS (" change " RETURNING " COLUMNS                                               \
+    ") "                                                                                           \
+    "SELECT " COLUMNS ", leveret_publish('" type                                                   \
+    "', jsonb_build_object("                                                                       \
+    " 'type', '" type                                                                              \
+    "', 'item', to_jsonb(changed), 'timestamp',"                                                   \
     " to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')),"        \
     " whole => true, queue => '" EVENTS_QUEUE "', key => 'item ' || id) FROM changed"
 
@@ -72,9 +75,9 @@ static enum store_result one_row(PGresult *result, struct item *ret_item) {
 
 static enum store_result create(void *self, struct item *item) {
     char price[24];
-    const char *parameters[] = {
-        item->name, item->description,
-        item->price == ITEM_NO_PRICE ? NULL : item_price_text(item->price, price)};
+    const char *parameters[] = {item->name, item->description,
+                                item->price == ITEM_NO_PRICE ? NULL
+                                                             : item_price_text(item->price, price)};
     PGresult *result = postgres_run(self, create_sql, parameters, 3);
     if (result)
         item->id = strtoll(PQgetvalue(result, 0, 0), NULL, 10);
@@ -84,9 +87,9 @@ static enum store_result create(void *self, struct item *item) {
 static enum store_result get(void *self, int64_t id, struct item *ret_item) {
     char number[24];
     const char *parameters[] = {id_text(id, number)};
-    return one_row(postgres_run(self, "SELECT " COLUMNS " FROM items WHERE id = $1::bigint",
-                                parameters, 1),
-                   ret_item);
+    return one_row(
+        postgres_run(self, "SELECT " COLUMNS " FROM items WHERE id = $1::bigint", parameters, 1),
+        ret_item);
 }
 
 static enum store_result list(void *self, int64_t after, size_t limit, struct item **ret_items,
@@ -116,10 +119,10 @@ static enum store_result list(void *self, int64_t after, size_t limit, struct it
 
 static enum store_result update(void *self, const struct item *item) {
     char price[24], number[24];
-    const char *parameters[] = {
-        item->name, item->description,
-        item->price == ITEM_NO_PRICE ? NULL : item_price_text(item->price, price),
-        id_text(item->id, number)};
+    const char *parameters[] = {item->name, item->description,
+                                item->price == ITEM_NO_PRICE ? NULL
+                                                             : item_price_text(item->price, price),
+                                id_text(item->id, number)};
     return one_row(postgres_run(self, update_sql, parameters, 4), NULL);
 }
 

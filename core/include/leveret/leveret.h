@@ -206,13 +206,14 @@ struct leveret_outgoing {
     struct leveret_text traceparent; /* W3C's; empty: none */
     const struct leveret_header *headers; /* BOOLEAN, INTEGER, NUMBER and TEXT */
     size_t header_count;
+    bool whole; /* the payload is the whole body, an envelope that names the type */
 };
 
 static inline struct leveret_outgoing leveret_outgoing(struct leveret_text event,
                                                        struct leveret_text payload) {
     struct leveret_outgoing outgoing = {sizeof outgoing, event, payload, {NULL, 0}, {NULL, 0},
                                         {NULL, 0},       0,     0,       -1,        0,
-                                        {NULL, 0},       NULL,  0};
+                                        {NULL, 0},       NULL,  0,       false};
     return outgoing;
 }
 
