@@ -108,6 +108,12 @@ static bool has_dead_letter(const struct lvt_queue *queue) {
            strcmp(queue->dead_letter, queue->name) != 0;
 }
 
+/* A classic queue that is bound to nothing belongs to the programs that publish straight into it,
+ * which declare it without arguments, if at all: with any of ours, theirs would be refused. */
+static bool is_plain(const struct pass *pass, const struct lvt_queue *queue) {
+    return type_of(pass, queue) == LVT_CLASSIC && queue->bind.count == 0;
+}
+
 static void dead_letter_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
     if (!has_dead_letter(queue)) {
         return;
@@ -163,19 +169,23 @@ static enum leveret_code blame_type(struct pass *pass, const struct lvt_queue *q
     return LEVERET_OK;
 }
 
-/* A classic queue that somebody else declared, without dead-lettering, is taken as it stands.
- * Returns LEVERET_REFUSED when it is not such a queue; what else it differs in replaces *first. */
+/* A classic queue that exists is taken as it stands, with dead-lettering or without. Returns
+ * LEVERET_REFUSED when that is not what it differs in; what else it does replaces *first. */
 static enum leveret_code take_as_it_stands(struct pass *pass, const struct lvt_work *work,
-                                           struct lvt_refusal *first, struct leveret_error *err) {
+                                           bool dead_lettering, struct lvt_refusal *first,
+                                           struct leveret_error *err) {
     const struct lvt_queue_state *state = work->state;
     static const char dead_letter[] = "x-dead-letter-";
     struct lvt_arguments arguments = {0};
     struct lvt_refusal second;
     struct lvt_mismatch mismatch;
     own_arguments(pass, &work->wanted->queue, &arguments);
+    if (dead_lettering) {
+        dead_letter_arguments(&work->wanted->queue, &arguments);
+    }
     enum leveret_code code =
         lvt_declare_queue(pass->connection, state->name, &arguments, &second, err);
-    if (code == LEVERET_OK && !is_declared(pass, state)) {
+    if (code == LEVERET_OK && !dead_lettering && !is_declared(pass, state)) {
         LVT_LOG(pass->broker->log, LVT_INFO,
                 "the queue exists without a dead-letter queue of its own: taken as it stands",
                 LVT_STRING("queue", state->name));
@@ -201,9 +211,11 @@ static enum leveret_code declare_work_queue(struct pass *pass, const struct lvt_
     }
     struct lvt_arguments arguments = {0};
     struct lvt_refusal refusal;
-    bool can_reject = has_dead_letter(queue);
+    bool can_reject = has_dead_letter(queue) && !is_plain(pass, queue);
     own_arguments(pass, queue, &arguments);
-    dead_letter_arguments(queue, &arguments);
+    if (can_reject) {
+        dead_letter_arguments(queue, &arguments);
+    }
     if (type == LVT_QUORUM && can_reject) {
         safe_dead_lettering(&arguments);
     }
@@ -211,8 +223,8 @@ static enum leveret_code declare_work_queue(struct pass *pass, const struct lvt_
         lvt_declare_queue(pass->connection, state->name, &arguments, &refusal, err);
     bool refused = code == LEVERET_REFUSED;
     if (refused && type == LVT_CLASSIC && refusal.code == AMQP_PRECONDITION_FAILED) {
-        can_reject = false;
-        code = take_as_it_stands(pass, work, &refusal, err);
+        can_reject = has_dead_letter(queue) && !can_reject;
+        code = take_as_it_stands(pass, work, can_reject, &refusal, err);
         refused = code == LEVERET_REFUSED;
     }
     if (refused) {
