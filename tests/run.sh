@@ -85,9 +85,12 @@ e2e_tests() {
     local dir=$1 limit_s=$2 bin together alone
     shift 2
     bin=$LVT_SLOT/${dir##*/}
-    mkdir -p "$bin/tests" && flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
+    mkdir -p "$bin/tests" "$bin/examples/crud-server" &&
+        flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
-        flock "$dir.lock" cp -rf "$dir/plugins" "$bin/" || return
+        flock "$dir.lock" cp -rf "$dir/plugins" "$bin/" &&
+        flock "$dir.lock" cp -f "$dir/examples/crud-server/crud-server" \
+            "$bin/examples/crud-server/" || return
     e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 1)) --dist loadfile "$@"
     together=$?
     e2e_part "$bin" "$limit_s" -m alone "$@"

@@ -12,8 +12,8 @@ BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev
     libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev"
 SERVER="rabbitmq-server postgresql redis-server"
 CLIENT="python3 python3-pika"
-TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis groff-base clang
-    libclang-rt-14-dev"
+TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis
+    python3-yaml groff-base clang libclang-rt-14-dev"
 
 POLICY=/usr/sbin/policy-rc.d
 CLUSTER=/etc/postgresql-common/createcluster.d/leveret-no-main-cluster.conf
