@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that are missing: tests/lib/install.sh GROUP...
 # Groups: build (what compiling needs), server (the three servers, for private instances),
-# client (Python clients for the examples), test (what the tests need besides).
+# client (clients for the examples), test (what the tests need besides).
 #
 # Starts no service and leaves none enabled that was not there before; PostgreSQL's usual 'main'
 # cluster is not created when the server was not there before.
@@ -11,7 +11,7 @@ set -u -o pipefail
 BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev liblua5.4-dev
     libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev"
 SERVER="rabbitmq-server postgresql redis-server"
-CLIENT="python3 python3-pika"
+CLIENT="python3 python3-pika curl"
 TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis
     python3-yaml groff-base clang libclang-rt-14-dev"
 

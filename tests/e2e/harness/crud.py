@@ -5,6 +5,7 @@ import json
 import re
 from signal import SIGTERM
 import subprocess
+import time
 
 from harness.openapi import OpenApi
 from harness.waiting import wait
@@ -26,6 +27,7 @@ class CrudServer:
             self.env["DATABASE_URL"] = database_url
         self.log = Log(directory / "log")
         self.process = self.port = self.connection = None
+        self.used_at = 0
 
     @property
     def program(self):
@@ -38,7 +40,7 @@ class CrudServer:
                               env=environment(self.directory, env))
 
     def start(self):
-        self.port = None
+        self.close_connection()
         told = len(self.log.text())
         with open(self.directory / "log", "ab") as log:
             self.process = subprocess.Popen(
@@ -57,8 +59,10 @@ class CrudServer:
             body = json.dumps(body)
         if isinstance(body, str):
             body = body.encode()
-        if self.connection is None or self.connection.port != self.port:
+        if time.monotonic() - self.used_at > 5:  # the server closes those that are idle
             self.close_connection()
+        self.used_at = time.monotonic()
+        if self.connection is None:
             self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             self.connection.request(method, address, body, headers)
