@@ -177,6 +177,7 @@ if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
     stage 'build as released' lvt_build "$BUILD/release" sim -DCMAKE_BUILD_TYPE=Release || exit
     stage 'simulator, 100,000 seeds' simulate "$BUILD/release" 1..100000
     stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
+    stage 'examples/crud.sh' "$LVT_ROOT/examples/crud.sh" --once
     stage 'container' "$LVT_ROOT/tests/container.sh"
 fi
 if [ -z "$TESTED" ]; then

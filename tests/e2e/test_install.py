@@ -148,6 +148,12 @@ def test_headers_stand_alone(installed, compiler, header, tmp_path):
         *installed.pkg_config("--cflags"), source)
 
 
+def test_a_server_on_the_library(installed, tmp_path):
+    program = installed.cmake(ROOT / "examples/crud-server", tmp_path / "build") / "crud-server"
+    assert "libleveret.so" in run("ldd", program, env=installed.run_env)
+    assert run(program, "--help", env=installed.run_env).startswith("usage: ")
+
+
 def test_a_static_program(installed, tmp_path):
     (tmp_path / "CMakeLists.txt").write_text(STATIC)
     (tmp_path / "main.c").write_text(SMALL)
