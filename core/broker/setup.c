@@ -110,8 +110,9 @@ static bool has_dead_letter(const struct lvt_queue *queue) {
 
 /* A classic queue that is bound to nothing belongs to the programs that publish straight into it,
  * which declare it without arguments, if at all: with any of ours, theirs would be refused. */
-static bool is_plain(const struct pass *pass, const struct lvt_queue *queue) {
-    return type_of(pass, queue) == LVT_CLASSIC && queue->bind.count == 0;
+static bool is_plain(const struct lvt_queue *queue) {
+    return queue->type == LVT_CLASSIC && queue->bind.count == 0 && queue->max_priority == 0 &&
+           queue->message_ttl_ms == 0;
 }
 
 static void dead_letter_arguments(const struct lvt_queue *queue, struct lvt_arguments *arguments) {
@@ -211,7 +212,7 @@ static enum leveret_code declare_work_queue(struct pass *pass, const struct lvt_
     }
     struct lvt_arguments arguments = {0};
     struct lvt_refusal refusal;
-    bool can_reject = has_dead_letter(queue) && !is_plain(pass, queue);
+    bool can_reject = has_dead_letter(queue) && !is_plain(queue);
     own_arguments(pass, queue, &arguments);
     if (can_reject) {
         dead_letter_arguments(queue, &arguments);

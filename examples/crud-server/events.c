@@ -35,7 +35,7 @@ struct events {
     uint64_t stop_ms;
     /* the sending thread's: why events of this window, and of the one before it, did not get
      * through; empty: they did */
-    char problem[200], last_problem[200];
+    char problem[EVENTS_PROBLEM_SIZE], last_problem[EVENTS_PROBLEM_SIZE];
 };
 
 static uint64_t now_ms(void) {
@@ -214,7 +214,7 @@ static void free_all(struct events *events) {
     free(events);
 }
 
-struct events *events_start(const char *rabbitmq_url, char problem[200]) {
+struct events *events_start(const char *rabbitmq_url, char problem[EVENTS_PROBLEM_SIZE]) {
     struct leveret_error err;
     struct events *events = calloc(1, sizeof *events);
     if (!events)
@@ -223,7 +223,8 @@ struct events *events_start(const char *rabbitmq_url, char problem[200]) {
     enum leveret_code code = make_publisher(events, rabbitmq_url, &err);
     if (code == LEVERET_OK && pthread_create(&events->thread, NULL, send_all, events) == 0)
         return events;
-    snprintf(problem, 200, "%s", code == LEVERET_OK ? "no thread can be made" : err.text);
+    snprintf(problem, EVENTS_PROBLEM_SIZE, "%s",
+             code == LEVERET_OK ? "no thread can be made" : err.text);
     free_all(events);
     return NULL;
 }

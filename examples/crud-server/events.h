@@ -12,11 +12,12 @@
 #define EVENTS_QUEUE "item_events"
 /* That may wait. Further ones are lost, and the log says so. */
 #define EVENTS_MAX 10000
+#define EVENTS_PROBLEM_SIZE 512 /* the library's texts fit in */
 
 struct events;
 
 /* RabbitMQ need not be there. NULL with a text when it makes no sense of the address. */
-struct events *events_start(const char *rabbitmq_url, char problem[200]);
+struct events *events_start(const char *rabbitmq_url, char problem[EVENTS_PROBLEM_SIZE]);
 
 /* From any thread, and without waiting. They are sent in this order. */
 void events_add(struct events *events, const char *type, const struct item *item);

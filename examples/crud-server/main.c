@@ -72,7 +72,7 @@ static int serve(const char *listen, const struct store *store, struct events *e
 }
 
 static int run(const char *listen, const char *database) {
-    char problem[200] = "out of memory";
+    char problem[EVENTS_PROBLEM_SIZE] = "out of memory";
     struct events *events = NULL;
     struct store store;
     sigset_t signals;

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from harness.waiting import wait
 
 VALUES = [
     "9007199254740993", "-9007199254740993", "9223372036854775807", "-9223372036854775808",
@@ -31,7 +30,6 @@ def worker(shared):
           back = ctx.json.encode(ctx.json.decode('[1,1.0,null,[],{}]')),
           bad = select(1, pcall(ctx.json.decode, '{')),
           unencodable = select(1, pcall(ctx.json.encode, function() end)) })""")
-    shared.handler("env.any", "mark(event, ctx, {payload = event.payload, time = event.time})")
     yield shared.worker()
     shared.redis.delete(*shared.redis.keys(shared.marks_key + ":*") or ["none"])
 
@@ -70,26 +68,3 @@ def test_what_lua_sees(shared, worker):
     assert note == {"null": True, "absent": True, "one": "integer", "one_point": "float",
                     "big": "integer", "length": 3, "decoded": 2**53 + 1,
                     "back": "[1,1.0,null,[],{}]", "bad": False, "unencodable": False}
-
-
-ENVELOPES = {
-    "event": ({"event": "env.any", "payload": {"a": 1}}, None, {"a": 1}, False),
-    "item": ({"type": "env.any", "item": {"id": 5}, "timestamp": "2026-02-18T18:23:45Z"}, None,
-             {"id": 5}, True),
-    "message": ({"id": "m-1", "type": "env.any", "payload": {"to": "x"}, "max_attempts": 3,
-                 "delay": 0, "priority": 1, "created_at": "2026-02-18T18:23:45Z"}, "m-1",
-                {"to": "x"}, True),
-    "cloudevents": ({"specversion": "1.0", "id": "ce-1", "source": "/e2e", "type": "env.any",
-                     "time": "2026-02-18T18:23:45Z", "data": [1]}, "ce-1", [1], True),
-}
-
-
-@pytest.mark.parametrize("name", ENVELOPES)
-def test_every_known_envelope_has_one_shape(shared, worker, name):
-    body, event_id, payload, has_time = ENVELOPES[name]
-    before = len(shared.marks(type="env.any"))
-    shared.broker.publish(shared.exchange, "env.any", json.dumps(body))
-    mark = wait("its mark", lambda: shared.marks(type="env.any")[before:])[0]
-    assert mark.get("id") == event_id
-    assert mark["note"]["payload"] == payload
-    assert mark["note"].get("time") == ("2026-02-18T18:23:45Z" if has_time else None)
