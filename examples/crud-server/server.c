@@ -164,10 +164,14 @@ static void write_url(struct server *server, const char *listen) {
 struct server *server_start(const char *listen, const struct store *store, struct events *events,
                             char problem[200]) {
     struct addrinfo *address = read_address(listen);
-    struct server *server = calloc(1, sizeof *server);
-    if (!address || !server) {
+    if (!address) {
         snprintf(problem, 200, "cannot listen on %.100s: it is not HOST:PORT in numbers", listen);
-        free(server);
+        return NULL;
+    }
+    struct server *server = calloc(1, sizeof *server);
+    if (!server) {
+        snprintf(problem, 200, "out of memory");
+        freeaddrinfo(address);
         return NULL;
     }
     server->store = store;
