@@ -1,5 +1,6 @@
 #include "postgres.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -87,10 +88,11 @@ static PGconn *connect_new(struct postgres *postgres) {
     return NULL;
 }
 
-/* Reads what has come, so that a connection that the server has closed meanwhile is known before a
- * statement goes out: one that has gone out might have been executed. */
-static bool is_alive(PGconn *connection) {
-    return connection && PQconsumeInput(connection) && PQstatus(connection) == CONNECTION_OK;
+/* To be known before a statement goes out: one that has gone out might have been executed. On a
+ * connection that nobody uses the server has nothing to say but that it is going. */
+static bool is_alive(const PGconn *connection) {
+    struct pollfd socket = {.fd = PQsocket(connection), .events = POLLIN};
+    return PQstatus(connection) == CONNECTION_OK && poll(&socket, 1, 0) == 0;
 }
 
 PGresult *postgres_run(struct postgres *postgres, const char *sql, const char *const parameters[],

@@ -412,7 +412,9 @@ def test_postgres_stopped_meanwhile(site, queue, make_server):
     finally:
         site.services.start("postgres")
     assert server.request("GET", "/items").json == [item]
-    assert server.create("two")["id"] > item["id"]
+    site.services.stop("postgres")
+    site.services.start("postgres")
+    assert server.create("two")["id"] > item["id"]  # on a new connection, at once
     assert len(re.findall("PostgreSQL cannot be used", server.log.text())) == 1
     assert "PostgreSQL is back" in server.log.text()
 
