@@ -158,7 +158,7 @@ static const struct leveret_plugin plugin = {
     "1.0",
     events,
     "{\"queue\": \"cleanup_queue\", \"queue_type\": \"classic\", \"max_priority\": 9, "
-    "\"bind\": false, \"envelope\": \"message\", \"dead_letter\": \"failed_queue\", "
+    "\"bind\": false, \"dead_letter\": \"failed_queue\", "
     "\"concurrency\": 2, \"timeout_ms\": 600000, \"retry\": {\"base_ms\": 30000, "
     "\"cap_ms\": 600000}}",
     LEVERET_PLUGIN_BLOCKING,

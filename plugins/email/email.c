@@ -158,7 +158,7 @@ static const struct leveret_plugin plugin = {
     "1.0",
     events,
     "{\"queue\": \"email_queue\", \"queue_type\": \"classic\", \"max_priority\": 9, "
-    "\"bind\": false, \"envelope\": \"message\", \"dead_letter\": \"failed_queue\", "
+    "\"bind\": false, \"dead_letter\": \"failed_queue\", "
     "\"concurrency\": 8, \"timeout_ms\": 120000, \"retry\": {\"base_ms\": 5000, "
     "\"cap_ms\": 600000}}",
     LEVERET_PLUGIN_BLOCKING,

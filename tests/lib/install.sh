@@ -13,7 +13,7 @@ BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev
 SERVER="rabbitmq-server postgresql redis-server"
 CLIENT="python3 python3-pika curl"
 TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis
-    python3-yaml groff-base clang libclang-rt-14-dev"
+    python3-yaml python3-aiosmtpd openssl groff-base clang libclang-rt-14-dev"
 
 POLICY=/usr/sbin/policy-rc.d
 CLUSTER=/etc/postgresql-common/createcluster.d/leveret-no-main-cluster.conf
