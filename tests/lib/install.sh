@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs the Debian packages that are missing: tests/lib/install.sh GROUP...
 # Groups: build (what compiling needs), server (the three servers, for private instances),
-# client (clients for the examples), test (what the tests need besides).
+# client (clients for the examples), mail (the mail server of tests and examples), test (what the
+# tests need besides).
 #
 # Starts no service and leaves none enabled that was not there before; PostgreSQL's usual 'main'
 # cluster is not created when the server was not there before.
@@ -12,8 +13,9 @@ BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev
     libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev"
 SERVER="rabbitmq-server postgresql redis-server"
 CLIENT="python3 python3-pika curl"
+MAIL="python3-aiosmtpd openssl"
 TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis
-    python3-yaml python3-aiosmtpd openssl groff-base clang libclang-rt-14-dev"
+    python3-yaml groff-base clang libclang-rt-14-dev $MAIL"
 
 POLICY=/usr/sbin/policy-rc.d
 CLUSTER=/etc/postgresql-common/createcluster.d/leveret-no-main-cluster.conf
@@ -25,8 +27,9 @@ wanted_packages() {
             build) echo "$BUILD" ;;
             server) echo "$SERVER" ;;
             client) echo "$CLIENT" ;;
+            mail) echo "$MAIL" ;;
             test) echo "$TEST" ;;
-            *) lvt_die $EX_USAGE "no package group '$group': build, server, client, test" ;;
+            *) lvt_die $EX_USAGE "no package group '$group': build, server, client, mail, test" ;;
         esac
     done
 }
@@ -125,7 +128,7 @@ install_as_root() {
     disable_new_services
 }
 
-[ $# -gt 0 ] || lvt_die $EX_USAGE "usage: install.sh build|server|client|test ..."
+[ $# -gt 0 ] || lvt_die $EX_USAGE "usage: install.sh build|server|client|mail|test ..."
 WANTED=$(wanted_packages "$@") || exit
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     lvt_die $EX_UNAVAILABLE "no apt here; install what these Debian packages hold:" $WANTED
