@@ -8,6 +8,7 @@
 #include "backup/dump.h"
 #include "common/folders.h"
 #include "common/json.h"
+#include "common/wanted.h"
 
 #define ID_MAX 128
 #define FILE_NAME_SIZE (LVT_DATABASE_NAME_MAX + ID_MAX + sizeof "-.dump")
@@ -70,8 +71,7 @@ static void name_file(const struct request *request, struct leveret_text id,
 }
 
 static bool is_wanted(void *ctx) {
-    const struct leveret_event *event = ctx;
-    return host->info(*event) != NULL;
+    return lvt_event_is_wanted(host, ctx);
 }
 
 static bool write_dump(const struct backup *backup, struct leveret_event event,

@@ -6,6 +6,7 @@
 #include "cleanup/targets.h"
 #include "common/folders.h"
 #include "common/json.h"
+#include "common/wanted.h"
 
 #define DAYS_MAX 36500
 
@@ -66,8 +67,7 @@ static void report(struct leveret_event event, const struct request *request, co
 }
 
 static bool is_wanted(void *ctx) {
-    const struct leveret_event *event = ctx;
-    return host->info(*event) != NULL;
+    return lvt_event_is_wanted(host, ctx);
 }
 
 static bool clean_folder(struct leveret_event event, const struct request *request,

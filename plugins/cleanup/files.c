@@ -7,13 +7,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEPTH_MAX 64 /* each takes a descriptor */
+#define DEPTH_MAX 64  /* each takes a descriptor */
+#define ASK_EVERY 256 /* files */
 
 struct walk {
     struct lvt_sweep *sweep;
     struct lvt_failure *failure;
     dev_t device;
     int64_t errors;
+    unsigned seen;
     bool unwanted;
 };
 
@@ -74,7 +76,8 @@ static void visit_folder(struct walk *walk, int folder, int depth) {
         return;
     }
     while (!walk->unwanted && (errno = 0, entry = readdir(stream))) {
-        walk->unwanted = !walk->sweep->wanted(walk->sweep->ctx);
+        if (walk->seen++ % ASK_EVERY == 0)
+            walk->unwanted = !walk->sweep->wanted(walk->sweep->ctx);
         if (!walk->unwanted)
             visit(walk, folder, entry->d_name, depth);
     }

@@ -9,7 +9,7 @@
 struct lvt_sweep {
     time_t before; /* last changed before that */
     bool dry_run;
-    /* Asked once for each file. */
+    /* Asked now and then; once it says no the rest is left. */
     bool (*wanted)(void *ctx);
     void *ctx;
     /* What it comes to, also when it fails half-way. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/wanted.h"
 #include "email/mime.h"
 #include "email/smtp.h"
 
@@ -70,8 +71,7 @@ static void free_message(struct message *message) {
 }
 
 static bool is_wanted(void *ctx) {
-    const struct leveret_event *event = ctx;
-    return host->info(*event) != NULL;
+    return lvt_event_is_wanted(host, ctx);
 }
 
 static bool send_message(struct email *email, struct leveret_event event,

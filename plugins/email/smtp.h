@@ -20,7 +20,8 @@ bool lvt_smtp_new(const struct lvt_smtp_settings *settings, struct lvt_smtp **re
 /* NULL is fine. */
 void lvt_smtp_free(struct lvt_smtp *smtp);
 
-/* A transfer ends early when `wanted` returns false, which is asked about once a second. */
+/* A transfer ends early when `wanted` returns false, which is asked at each step and once a second.
+ */
 struct lvt_smtp_mail {
     const char *from, *to;
     const char *message;
