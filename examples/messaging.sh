@@ -74,6 +74,7 @@ send() {
 }
 
 send_all() {
+    local envelope
     send email '{"to": "user@example.com", "subject": "Grüße", "body": "Body", "html": "<p>Body</p>"}' \
         --priority 5 --max-attempts 3
     send backup "{\"database\": \"my_database\", \"path\": \"$LVT_SLOT/backups/\", \"compress\": true}"
@@ -81,10 +82,11 @@ send_all() {
     send notification '{"user": "user123", "type": "app", "title": "Title", "message": "Message"}'
     send notification '{"user": "user123", "type": "email", "title": "Title", "message": "Message"}'
     lvt_note "one in the envelope of the service that this replaces, to be handled in two seconds:"
-    echo '{"id": "demo-'$$'", "type": "email", "payload": {"to": "later@example.org",
-        "subject": "Subject", "body": "Body"}, "max_attempts": 3, "delay": 2, "priority": 1,
-        "created_at": "2026-01-01T12:00:00Z"}' | tr -d '\n' | tee >(sed 's/^/    /') |
-        "$LEVERET" publish - --queue email_queue -c "$LVT_SLOT/leveret.lua" 2>&1 7>&- |
+    envelope='{"id": "demo-'$$'", "type": "email", "payload": {"to": "later@example.org", '
+    envelope+='"subject": "Subject", "body": "Body"}, "max_attempts": 3, "delay": 2, "priority": 1, '
+    envelope+='"created_at": "2026-01-01T12:00:00Z"}'
+    lvt_note "$envelope"
+    "$LEVERET" publish - --queue email_queue -c "$LVT_SLOT/leveret.lua" <<<"$envelope" 2>&1 7>&- |
         sed 's/^/        /' || demo_give_up "could not send the envelope"
     lvt_note "and one that the mail server refuses for good:"
     send email '{"to": "nobody@example.com", "subject": "Subject", "body": "Body"}'

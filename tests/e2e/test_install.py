@@ -93,10 +93,11 @@ def by_pkg_config(installed, tmp_path_factory):
 def test_everything_is_there(installed):
     for name in ("bin/leveret", "include/leveret/leveret.h", "include/leveret/error.h",
                  "include/leveret/plugin.h", "share/leveret/handlers/opsdesk/ticket.created.lua",
+                 "share/leveret/handlers/messaging/notification.lua",
                  "share/leveret/sql/0001_ledger.sql", "share/man/man1/leveret.1",
                  "share/man/man5/leveret.lua.5"):
         assert (installed.prefix / name).is_file(), name
-    for name in ("libleveret.a", "pkgconfig/leveret.pc", "cmake/leveret/leveret-config.cmake",
+    for name in ("libleveret.a", "leveret/plugins/email.so", "pkgconfig/leveret.pc", "cmake/leveret/leveret-config.cmake",
                  "cmake/leveret/leveret-config-version.cmake"):
         assert (installed.library / name).is_file(), name
 

@@ -588,6 +588,37 @@ def test_an_unknown_type_is_a_dead_letter(shared, worker):
     assert "fax" in letter_of(shared, "fax-1").header("leveret-error")
 
 
+def test_a_queue_that_somebody_has_declared_plainly_is_used(site, folders):
+    shutil.copy(binary().parent / "plugins/cleanup.so", site.handlers)
+    queue = site.queue("cleanup")
+    site.queues.add(queue)
+    site.broker.declare(queue)
+    worker = site.worker(plugins={"cleanup": {
+        "targets": {"logs": {"path": str(folders / "logs")}},
+        "handler": {"queue": queue, "max_priority": 0, "dead_letter": site.dead_letter}}})
+    site.broker.publish("", queue, json.dumps(
+        {"id": "1", "type": "cleanup", "payload": {"target": "logs", "days": 30}}))
+    worker.wait_log("processed", id="1")
+    site.assert_settled(worker)
+
+
+def test_the_urgent_ones_come_first(site):
+    shutil.copy(binary().parent / "plugins/cleanup.so", site.handlers)
+    queue = site.queue("cleanup")
+    site.queues.add(queue)
+    config = {"targets": {}, "handler": {"queue": queue, "dead_letter": site.dead_letter,
+                                         "prefetch": 1, "concurrency": 1}}
+    site.worker(plugins={"cleanup": config}).stop()  # which declares the queue
+    for number, priority in enumerate((1, 9, 5)):
+        site.broker.publish("", queue, json.dumps({
+            "id": str(number), "type": "cleanup", "payload": {"target": "x", "days": 1}}),
+            priority=priority)
+    worker = site.worker(plugins={"cleanup": config})
+    worker.wait_outcomes("failed", 3)
+    assert [record["id"] for record in worker.log.records("dead-lettered to")] == ["1", "2", "0"]
+    site.assert_settled(worker)
+
+
 def test_check_accepts_it(shared, plugins):
     install(shared)
     result = shared.leveret("check", "-c", shared.write_config(plugins=plugins))
