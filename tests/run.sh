@@ -85,12 +85,10 @@ e2e_tests() {
     local dir=$1 limit_s=$2 bin together alone
     shift 2
     bin=$LVT_SLOT/${dir##*/}
-    mkdir -p "$bin/tests" "$bin/examples/crud-server" &&
-        flock "$dir.lock" cp -f "$dir/leveret" "$bin/leveret" &&
+    mkdir -p "$bin/tests" "$bin/examples" &&
+        flock "$dir.lock" cp -rf "$dir"/{leveret,example_messaging,plugins} "$bin/" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
-        flock "$dir.lock" cp -rf "$dir/plugins" "$bin/" &&
-        flock "$dir.lock" cp -f "$dir/examples/crud-server/crud-server" \
-            "$bin/examples/crud-server/" || return
+        flock "$dir.lock" cp -rf "$dir/examples/crud-server" "$bin/examples/" || return
     e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 1)) --dist loadfile "$@"
     together=$?
     e2e_part "$bin" "$limit_s" -m alone "$@"
@@ -178,6 +176,7 @@ if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
     stage 'simulator, 100,000 seeds' simulate "$BUILD/release" 1..100000
     stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
     stage 'examples/crud.sh' "$LVT_ROOT/examples/crud.sh" --once
+    stage 'examples/messaging.sh' "$LVT_ROOT/examples/messaging.sh" --once
     stage 'container' "$LVT_ROOT/tests/container.sh"
 fi
 if [ -z "$TESTED" ]; then

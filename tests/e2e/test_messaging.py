@@ -573,6 +573,38 @@ def test_a_notification_that_makes_no_sense_is_rejected(shared, worker, changes,
     assert_rejected(shared, worker, "notification", {**NOTE, "type": "app", **changes}, text)
 
 
+# the client library
+
+def run_client(shared, *words):
+    result = subprocess.run([binary().parent / "example_messaging", *words], text=True,
+                            capture_output=True, check=False, timeout=60,
+                            env={**os.environ, "RABBITMQ_URL": shared.services.rabbitmq_url})
+    return result.returncode, result.stderr
+
+
+def test_the_client_library_sends_each_kind(shared, worker, sink, folders, logs):
+    subject = 'a "quoted" \\ subject, ü'
+    assert run_client(shared, "email", "client@example.com", subject, "Body", "<p>") == (0, "")
+    mail = mail_of(sink, "client@example.com")
+    assert mail.message["subject"] == subject
+    assert [kind for kind, _ in mail.parts()] == ["text/plain", "text/html"]
+    before = len(worker.log.records("database dumped"))
+    assert run_client(shared, "backup", "shop", str(folders / "backups/nightly")) == (0, "")
+    wait("a dump", lambda: len(worker.log.records("database dumped")) == before + 1)
+    assert run_client(shared, "cleanup", "logs", "30") == (0, "")
+    wait("the end of the old files", lambda: not any(path.exists() for path in logs[0]))
+    assert run_client(shared, "notification", "client", "app", "Title", "Message",
+                      '{"n": [1]}') == (0, "")
+    wait("a notification", lambda: shared.rows(
+        "select data from notifications where user_id = 'client'") == [({"n": [1]},)])
+
+
+def test_the_client_library_says_what_is_wrong(shared, worker):
+    assert run_client(shared, "notification", "u", "app", "t", "m", "{")[1] == (
+        "messaging: the data of a notification is not JSON\n")
+    assert run_client(shared, "fax")[0] == 64
+
+
 # all of it
 
 def test_each_handler_has_its_own_dead_letters(shared, worker):
