@@ -22,11 +22,11 @@ static enum leveret_code fail(struct leveret_error *err, enum leveret_code code,
     return code;
 }
 
-static struct payload begin(void) {
-    struct payload payload = {0};
-    payload.out = open_memstream(&payload.text, &payload.len);
-    payload.failed = !payload.out;
-    return payload;
+/* It stays where it is until it is sent: the stream writes to its members. */
+static void begin(struct payload *payload) {
+    *payload = (struct payload){0};
+    payload->out = open_memstream(&payload->text, &payload->len);
+    payload->failed = !payload->out;
 }
 
 /* A member whose value is JSON already. */
@@ -82,7 +82,8 @@ enum leveret_code leveret_send_email(struct leveret_publisher *publisher, const 
                                      const char *subject, const char *body, const char *html,
                                      const struct leveret_send_options *options,
                                      struct leveret_error *err) {
-    struct payload payload = begin();
+    struct payload payload;
+    begin(&payload);
     add_text(&payload, "to", to);
     add_text(&payload, "subject", subject);
     add_text(&payload, "body", body);
@@ -94,7 +95,8 @@ enum leveret_code leveret_send_backup(struct leveret_publisher *publisher, const
                                       const char *path, bool compress,
                                       const struct leveret_send_options *options,
                                       struct leveret_error *err) {
-    struct payload payload = begin();
+    struct payload payload;
+    begin(&payload);
     add_text(&payload, "database", database);
     add_text(&payload, "path", path);
     add(&payload, "compress", compress ? "true" : "false");
@@ -104,7 +106,8 @@ enum leveret_code leveret_send_backup(struct leveret_publisher *publisher, const
 enum leveret_code leveret_send_cleanup(struct leveret_publisher *publisher, const char *target,
                                        uint32_t days, const struct leveret_send_options *options,
                                        struct leveret_error *err) {
-    struct payload payload = begin();
+    struct payload payload;
+    begin(&payload);
     char number[16];
     snprintf(number, sizeof number, "%lu", (unsigned long)days);
     add_text(&payload, "target", target);
@@ -119,7 +122,8 @@ enum leveret_code leveret_send_notification(struct leveret_publisher *publisher,
                                             struct leveret_error *err) {
     if (data && !leveret_host()->json_valid(leveret_text_of(data)))
         return fail(err, LEVERET_MALFORMED, "the data of a notification is not JSON");
-    struct payload payload = begin();
+    struct payload payload;
+    begin(&payload);
     add_text(&payload, "user", user);
     add_text(&payload, "type", type);
     add_text(&payload, "title", title);

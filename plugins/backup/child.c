@@ -107,10 +107,10 @@ bool lvt_child_run(const struct lvt_child *child, struct lvt_failure *failure) {
     struct run run = {.child = child};
     const char *program = child->words[0];
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0 || fcntl(ends[0], F_SETFL, O_NONBLOCK) != 0)
+    if (pipe2(ends, O_CLOEXEC) != 0)
         return lvt_failed(failure, LEVERET_RETRY, "no pipe for %s: %s", program, strerror(errno));
     run.errors = ends[0];
-    int error = spawn(&run, ends[1]);
+    int error = fcntl(ends[0], F_SETFL, O_NONBLOCK) == 0 ? spawn(&run, ends[1]) : errno;
     close(ends[1]);
     int status = error == 0 ? await(&run) : 0;
     if (run.errors >= 0)

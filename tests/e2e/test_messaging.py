@@ -1,4 +1,4 @@
-"""handlers/messaging and the plugins of plugins/: mail, dumps, old files and rows, notifications."""
+"""handlers/messaging and its plugins: mail, dumps, old files and rows, notifications."""
 import contextlib
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from harness.smtp import Authority, SmtpSink
 from harness.waiting import wait
-from harness.worker import CONFIG, OK, ROOT, binary
+from harness.worker import CONFIG, OK, ROOT, binary, environment
 
 QUEUES = {"email": "email_queue", "backup": "backup_queue", "cleanup": "cleanup_queue",
           "notification": "notification_queue"}
@@ -169,7 +169,7 @@ def test_a_mail_has_both_its_parts(shared, worker, sink):
 
 def test_a_mail_arrives_as_it_was_written(shared, worker, sink):
     subject = "Größe und Wünsche: ünïcödé, 日本語, 🐇 " * 6 + "=?x?"
-    body = ".\r\n..two dots\n= sign, trailing space \n\ttab\t\nFrom here\n" + "é🐇" * 30 + "\nend"
+    body = ".\r\n..two dots\n= sign, trailing \n\ttab\t\nFrom here\n" + "é🐇" * 30 + "\nend"
     handled(shared, worker, "email", {"to": "o'neil+tag@example.com", "subject": subject,
                                       "body": body})
     mail = mail_of(sink, "o'neil+tag@example.com")
@@ -578,7 +578,8 @@ def test_a_notification_that_makes_no_sense_is_rejected(shared, worker, changes,
 def run_client(shared, *words):
     result = subprocess.run([binary().parent / "example_messaging", *words], text=True,
                             capture_output=True, check=False, timeout=60,
-                            env={**os.environ, "RABBITMQ_URL": shared.services.rabbitmq_url})
+                            env=environment(shared.directory,
+                                            {"RABBITMQ_URL": shared.services.rabbitmq_url}))
     return result.returncode, result.stderr
 
 

@@ -12,8 +12,8 @@ demo_arguments() {
     esac
 }
 
-# demo_begin NAME TARGETS PACKAGE-GROUP...: installs what is missing, builds, and starts the servers;
-# from here on, whatever way the script ends, all is stopped.
+# demo_begin NAME TARGETS PACKAGE-GROUP...: installs what is missing, builds, and starts the servers.
+# From here on, whatever way the script ends, all is stopped.
 demo_begin() {
     local name=$1 targets=$2
     shift 2

@@ -7,7 +7,6 @@ becomes of it, by the name before the @:
   busy        refused for now (451)
   later       refused for now the first time
   spam        refused for good once the mail is there (554)
-  slow        taken after a minute
 """
 import argparse
 import asyncio
@@ -38,8 +37,6 @@ class Sink:
         names = [address.partition("@")[0] for address in envelope.rcpt_tos]
         if "spam" in names:
             return "554 5.7.1 that is spam"
-        if "slow" in names:
-            await asyncio.sleep(60)
         mail = {
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
