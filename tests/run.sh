@@ -79,8 +79,9 @@ e2e_part() {
 }
 
 # e2e_tests BUILD-DIR LIMIT_S PYTEST-ARGUMENT...: on a copy of the program, which another run's
-# build cannot replace meanwhile. Most tests wait most of the time, so several run at once; those
-# that stop servers come after them. At the limit pytest is interrupted, so that it still cleans up.
+# build cannot replace meanwhile. Most tests wait most of the time, so several run at once, with
+# servers of their own; those about speed come after them. At the limit pytest is interrupted, so
+# that it still cleans up.
 e2e_tests() {
     local dir=$1 limit_s=$2 bin together alone
     shift 2
@@ -123,7 +124,7 @@ finish() {
     trap '' INT TERM
     if [ -n "${LVT_SLOT:-}" ]; then
         lvt_step "Stopping the servers"
-        "$LVT_ROOT/tests/services.sh" stop "$LVT_SLOT/services" 7>&-
+        lvt_stop_services "$LVT_SLOT" 7>&-
     fi
     if [ ${#RESULTS[@]} -gt 0 ]; then
         lvt_step "Summary, after $SECONDS s"

@@ -1,8 +1,10 @@
 """Fixtures of the end-to-end tests. See harness/ for what they hand out.
 
 LEVERET_BIN             the program under test (default build/asan/leveret)
-LEVERET_TEST_SERVICES   the folder of servers that tests/services.sh has started already
+LEVERET_TEST_SERVICES   the folder of servers that tests/services.sh has started already; tests that
+                        run at once (pytest -n) start a set each, in folders beside it
 """
+import contextlib
 import os
 import pathlib
 import socket
@@ -30,7 +32,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: takes long; runs with --full")
-    config.addinivalue_line("markers", "alone: stops servers that others use, or is about speed")
+    config.addinivalue_line("markers", "alone: is about speed: nothing else runs beside it")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -42,20 +44,30 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+@contextlib.contextmanager
+def started(directory):
+    mine = Services(directory)
+    mine.run("start")
+    try:
+        yield mine.load()
+    finally:
+        mine.run("stop")
+
+
 @pytest.fixture(scope="session")
 def services():
     given = os.environ.get("LEVERET_TEST_SERVICES")
-    if given:
+    part = os.environ.get("PYTEST_XDIST_WORKER")
+    if given and part:
+        with started(f"{given}-{part}") as mine:
+            yield mine
+    elif given:
         yield Services(given).load()
-        return
-    with tempfile.TemporaryDirectory(prefix="leveret-e2e-") as directory:
-        os.chmod(directory, 0o755)  # PostgreSQL may run as another user
-        mine = Services(directory)
-        mine.run("start")
-        try:
-            yield mine.load()
-        finally:
-            mine.run("stop")
+    else:
+        with tempfile.TemporaryDirectory(prefix="leveret-e2e-") as directory:
+            os.chmod(directory, 0o755)  # PostgreSQL may run as another user
+            with started(directory) as mine:
+                yield mine
 
 
 @pytest.fixture(scope="session")

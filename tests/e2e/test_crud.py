@@ -308,7 +308,6 @@ def test_memory_is_bounded(queue, make_server):
 
 # RabbitMQ, PostgreSQL and the server come and go
 
-@pytest.mark.alone
 def test_rabbitmq_stopped_meanwhile(site, server):
     worker = items_worker(site)
     first = server.create("before")["id"]
@@ -327,7 +326,6 @@ def test_rabbitmq_stopped_meanwhile(site, server):
     wait("nothing to wait", lambda: not server.request("GET", "/healthz").json.get("waiting"))
 
 
-@pytest.mark.alone
 def test_a_server_that_starts_without_rabbitmq(site, queue, make_server):
     site.services.stop("rabbitmq")
     try:
@@ -351,7 +349,6 @@ def test_a_queue_that_is_not_there_yet(site, broker, make_server):
     assert [line[1] for line in said(worker)] == ids
 
 
-@pytest.mark.alone
 def test_more_events_than_fit_into_memory(site, queue, make_server):
     server = make_server("memory")
     item = server.create("n 0")["id"]
@@ -403,7 +400,6 @@ def test_a_server_that_is_killed_between_requests(site, queue, make_server):
     assert sorted(line[1] for line in said(worker)) == sorted(stored)
 
 
-@pytest.mark.alone
 def test_postgres_stopped_meanwhile(site, queue, make_server):
     server = make_server("postgres")
     item = server.create("one")
@@ -460,7 +456,6 @@ def every_request(item):
             ("DELETE", f"/items/{item}", None), ("GET", "/healthz", None)]
 
 
-@pytest.mark.alone
 def test_every_documented_answer(site, queue, make_server):
     """The client holds each answer against openapi.yaml; here every one of them is provoked."""
     server = make_server("postgres")

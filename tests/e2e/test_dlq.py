@@ -397,7 +397,6 @@ def test_a_wrong_configuration(site):
     assert dlq(site, "list", config="/nowhere.lua").returncode == CONFIG
 
 
-@pytest.mark.alone
 def test_the_broker_is_killed_during_a_replay(letters, services):
     """The command ends with a clear line, and everything is in one place or the other."""
     for number in range(300):

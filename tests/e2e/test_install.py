@@ -1,6 +1,7 @@
 """What `make install` leaves behind, and programs that are built on nothing else."""
 import fcntl
 import os
+import re
 import shlex
 import subprocess
 from signal import SIGINT
@@ -128,7 +129,7 @@ def test_man_pages_render_without_a_warning(installed, page):
     result = subprocess.run(["groff", "-man", "-ww", "-Tutf8", path], text=True, timeout=60,
                             capture_output=True, check=True)
     assert result.stderr == ""
-    assert "leveret" in result.stdout and "@" not in path.read_text().replace(":***@", "")
+    assert "leveret" in result.stdout and not re.search("@[A-Z_]+@", path.read_text())
 
 
 def test_the_man_page_has_every_key(installed):

@@ -10,8 +10,6 @@ from harness.broker import DEAD, Broker
 from harness.services import NAMES
 from harness.waiting import wait
 
-pytestmark = pytest.mark.alone
-
 # What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
 BODY = """
 ctx.http.request{url = '%s/run/%s/' .. event.id .. '/' .. event.attempt}

@@ -148,13 +148,11 @@ def site_count(site):
             return cursor.fetchone()[0]
 
 
-@pytest.mark.alone
 def test_rows_written_while_the_broker_dies_twice_arrive(site):
     relay_through_broker_deaths(site, 10000, 2)
 
 
 @pytest.mark.full
-@pytest.mark.alone
 def test_100_000_rows_written_while_the_broker_dies_five_times_arrive(site):
     relay_through_broker_deaths(site, 100000, 5)
 

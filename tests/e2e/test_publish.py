@@ -238,7 +238,6 @@ def test_without_a_broker_the_command_fails_fast_or_at_the_deadline(shared, conf
     assert 2 <= time.monotonic() - began < 4
 
 
-@pytest.mark.alone
 def test_the_command_waits_for_a_broker_that_comes_back(site):
     site.handler("order.made", "mark(event, ctx)")
     worker = site.worker()
@@ -256,7 +255,6 @@ def test_the_command_waits_for_a_broker_that_comes_back(site):
     site.assert_settled(worker)
 
 
-@pytest.mark.alone
 def test_a_broker_that_blocks_publishers_is_named_and_waited_for(site):
     site.handler("order.made", "mark(event, ctx)")
     worker = site.worker()

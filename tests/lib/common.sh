@@ -137,6 +137,14 @@ lvt_claim_slot() {
     fi
 }
 
+# lvt_stop_services SLOT: its servers, and those of tests that ran at once.
+lvt_stop_services() {
+    local services
+    for services in "$1"/services*; do
+        if [ -d "$services" ]; then "$LVT_ROOT/tests/services.sh" stop "$services"; fi
+    done
+}
+
 # lvt_clear_slot DIR: ends the workers whose program lies in DIR, and the servers of DIR/services.
 lvt_clear_slot() {
     local exe pid workers=
@@ -155,7 +163,7 @@ lvt_clear_slot() {
             if lvt_proc_is "$pid" "$exe"; then kill -s KILL "$pid" 2>/dev/null; fi
         done <<<"$workers"
     fi
-    "$LVT_ROOT/tests/services.sh" stop "$1/services"
+    lvt_stop_services "$1"
 }
 
 # lvt_build DIR TARGETS CMAKE-OPTION...: configures and builds. TARGETS is a list in one word, 'all'

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fills a man page's tables of keys in: man/keys.sh LEVERET TEMPLATE OUTPUT
+# Fills a man page's tables of keys in: core/install/man/keys.sh LEVERET TEMPLATE OUTPUT
 # A line "@keys N@" of the template becomes the Nth table that `leveret run --help-config` prints.
 set -eu
 tables=$3.tables

@@ -20,7 +20,7 @@ install(TARGETS leveret_core EXPORT leveret-static
 foreach(export leveret leveret-static)
   install(EXPORT ${export} NAMESPACE leveret:: FILE ${export}-targets.cmake DESTINATION ${package})
 endforeach()
-configure_package_config_file(cmake/leveret-config.cmake.in leveret-config.cmake
+configure_package_config_file(core/install/leveret-config.cmake.in leveret-config.cmake
   INSTALL_DESTINATION ${package} NO_SET_AND_CHECK_MACRO)
 if(PROJECT_VERSION_MAJOR EQUAL 0)
   set(compatible SameMinorVersion)
@@ -28,7 +28,7 @@ else()
   set(compatible SameMajorVersion)
 endif()
 write_basic_package_version_file(leveret-config-version.cmake COMPATIBILITY ${compatible})
-configure_file(cmake/leveret.pc.in leveret.pc @ONLY)
+configure_file(core/install/leveret.pc.in leveret.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/leveret-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/leveret-config-version.cmake DESTINATION ${package})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/leveret.pc
@@ -36,12 +36,12 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/leveret.pc
 
 # ---- man pages; the keys in leveret.lua(5) are what the program says of them ----
 set(man_keys ${CMAKE_CURRENT_BINARY_DIR}/leveret.lua.5)
-configure_file(man/leveret.1.in leveret.1 @ONLY)
-configure_file(man/leveret.lua.5.in leveret.lua.5.in @ONLY)
+configure_file(core/install/man/leveret.1.in leveret.1 @ONLY)
+configure_file(core/install/man/leveret.lua.5.in leveret.lua.5.in @ONLY)
 add_custom_command(OUTPUT ${man_keys}
-  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/man/keys.sh $<TARGET_FILE:leveret> ${man_keys}.in
+  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/core/install/man/keys.sh $<TARGET_FILE:leveret> ${man_keys}.in
     ${man_keys}
-  DEPENDS leveret ${man_keys}.in man/keys.sh
+  DEPENDS leveret ${man_keys}.in core/install/man/keys.sh
   VERBATIM)
 add_custom_target(man ALL DEPENDS ${man_keys})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/leveret.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
