@@ -142,6 +142,8 @@ static void write_handlers(const struct lvt_snapshot *snapshot, struct lvt_buffe
     family(out, "leveret_handler_info", "gauge", "1 for each handler, with its version.");
     for (size_t i = 0; routes && i < routes->handler_count; i++) {
         const struct lvt_handler *handler = routes->handlers[i];
+        if (handler->forwards)
+            continue; /* leveret's own */
         sample(out, "leveret_handler_info", "handler", lvt_bytes_of(handler->name));
         label(out, "version", handler->version);
         label(out, "queue", handler->queue->name);

@@ -395,3 +395,10 @@ enum leveret_code lvt_routes_change(struct lvt_routes *routes,
     lvt_routes_free(&next);
     return code;
 }
+
+size_t lvt_routes_given(const struct lvt_routes *routes) {
+    size_t count = 0;
+    for (size_t i = 0; i < routes->handler_count; i++)
+        count += !routes->handlers[i]->forwards;
+    return count;
+}

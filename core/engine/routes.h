@@ -101,6 +101,9 @@ enum leveret_code lvt_routes_change(struct lvt_routes *routes,
                                     const struct lvt_handler_change *changes, size_t count,
                                     struct leveret_error *err) LVT_MUST_CHECK;
 
+/* How many handlers there are beside leveret's own. */
+size_t lvt_routes_given(const struct lvt_routes *routes);
+
 /* The queue's handler with the most specific pattern for this type; NULL when there is none. */
 struct lvt_handler *lvt_routes_match(const struct lvt_queue *queue, struct lvt_bytes type);
 

@@ -39,7 +39,7 @@ static void watch(struct lvt_timer *timer) {
     lvt_ledger_status(lane->ledger, &ledger);
     lvt_cache_status(lane->cache, &cache);
     size_t count = lvt_lane_queues(lane);
-    if (lane->options.routes->handler_count == 0)
+    if (lvt_routes_given(lane->options.routes) == 0)
         lane->consuming_at_ms = now_ms(lane); /* as its folders want it */
     for (size_t i = 0; i < count && i < lane->queue_size; i++)
         if (lane->queues[i].consuming)
@@ -50,7 +50,7 @@ static void watch(struct lvt_timer *timer) {
         lane->everything_ready = true;
         LVT_LOG(lane->options.log, LVT_INFO, "ready: consuming",
                 LVT_INTEGER("queues", (int64_t)lane->options.routes->queue_count),
-                LVT_INTEGER("handlers", (int64_t)lane->options.routes->handler_count));
+                LVT_INTEGER("handlers", (int64_t)lvt_routes_given(lane->options.routes)));
     }
     if (broker.failed)
         fail(lane, &broker.failure);

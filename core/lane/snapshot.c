@@ -48,7 +48,7 @@ bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size) {
     else if (!rabbitmq || !ledger.ready || !cache.connected)
         snprintf(reason, size, "away:%s%s%s", rabbitmq ? "" : " RabbitMQ",
                  ledger.ready ? "" : " PostgreSQL", cache.connected ? "" : " Redis");
-    else if (lane->options.routes->handler_count == 0)
+    else if (lvt_routes_given(lane->options.routes) == 0)
         snprintf(reason, size, "there is no handler");
     else if (!all_consuming(lane))
         snprintf(reason, size, "not every queue is consumed yet");
