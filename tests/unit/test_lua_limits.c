@@ -113,6 +113,8 @@ static void c_functions_are_stopped(void **state) {
         "table.move({}, 1, 1 << 60, 2)",
         "table.insert(setmetatable({}, { __len = function() return 1 << 60 end }), 1, 'x')",
         "table.remove(setmetatable({}, { __len = function() return 1 << 60 end }), 1)",
+        "table.concat(setmetatable({}, { __len = function() return 1 << 60 end,\n"
+        "  __index = getmetatable, __metatable = '' }))",
         "local t = {} for i = 1, 20000 do t[i] = 0 end\n"
         "while true do for i = 1, #t do t[i] = i * 7919 % 20011 end table.sort(t) end",
         "local t = {} for i = 1, 40 do t = { t, t } end ctx.json.encode(t)",
@@ -322,11 +324,11 @@ static void evaluating_a_file_has_an_end(void **state) {
 /* Keeps Lua's own functions as the global `stock`, and opens the sandbox beside them. */
 static int open_both(lua_State *L) {
     static const char *const names[] = {"find",   "match",  "gmatch", "gsub", "rep",
-                                        "insert", "remove", "move",   "sort"};
+                                        "insert", "remove", "move",   "sort", "concat"};
     luaL_requiref(L, LUA_STRLIBNAME, luaopen_string, 1);
     luaL_requiref(L, LUA_TABLIBNAME, luaopen_table, 1);
     lua_newtable(L);
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         lua_getfield(L, i < 5 ? 1 : 2, names[i]);
         lua_setfield(L, -2, names[i]);
     }
@@ -394,6 +396,9 @@ static void functions_do_what_luas_own_do(void **state) {
         "  compare('edit', mine, its, 'insert', i) compare('edit', mine, its, 'insert', i, 5)\n"
         "  compare('edit', mine, its, 'insert') compare('edit', mine, its, 'insert', 1, 2, 3)\n"
         "  compare('edit', mine, its, 'remove') compare('edit', mine, its, 'remove', i)\n"
+        "  compare('edit', mine, its, 'concat') compare('edit', mine, its, 'concat', some(texts, "
+        "2),\n"
+        "    i, math.random(-3, 11)) compare('edit', mine, its, 'concat', {})\n"
         "  compare('edit', mine, its, 'sort')\n"
         "  compare('edit', mine, its, 'sort', function(x, y) return x > y end)\n"
         "  compare('edit', mine, its, 'move', i, math.random(-3, 11), math.random(-3, 11)) end\n"

@@ -114,6 +114,33 @@ static int move(lua_State *L) {
     return 1;
 }
 
+static void add_element(lua_State *L, luaL_Buffer *out, lua_Integer position) {
+    lvt_lua_budget_check(L);
+    lua_geti(L, 1, position);
+    if (!lua_isstring(L, -1))
+        luaL_error(L, "invalid value (at index %I) in table for 'concat'", (LUAI_UACINT)position);
+    luaL_addvalue(out);
+}
+
+/* (from, separator, first, last) */
+static int concat(lua_State *L) {
+    size_t separator_len;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_Integer end = luaL_len(L, 1);
+    const char *separator = luaL_optlstring(L, 2, "", &separator_len);
+    lua_Integer position = luaL_optinteger(L, 3, 1), last = luaL_optinteger(L, 4, end);
+    luaL_Buffer out;
+    luaL_buffinit(L, &out);
+    for (; position < last; position++) {
+        add_element(L, &out, position);
+        luaL_addlstring(&out, separator, separator_len);
+    }
+    if (position == last)
+        add_element(L, &out, position);
+    luaL_pushresult(&out);
+    return 1;
+}
+
 static int less(lua_State *L) {
     lvt_lua_budget_check(L);
     lua_pushboolean(L, lua_compare(L, 1, 2, LUA_OPLT));
@@ -150,11 +177,9 @@ void lvt_lua_bounds_open(lua_State *L) {
                                        {"gsub", lvt_lua_string_gsub},
                                        {"rep", rep},
                                        {NULL, NULL}};
-    static const luaL_Reg tables[] = {{"insert", insert},
-                                      {"remove", remove_element},
-                                      {"move", move},
-                                      {"sort", sort},
-                                      {NULL, NULL}};
+    static const luaL_Reg tables[] = {{"insert", insert}, {"remove", remove_element},
+                                      {"move", move},     {"concat", concat},
+                                      {"sort", sort},     {NULL, NULL}};
     static const luaL_Reg times[] = {{"date", date}, {NULL, NULL}};
     replace(L, LUA_STRLIBNAME, strings);
     replace(L, LUA_TABLIBNAME, tables);
