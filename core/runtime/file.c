@@ -1,13 +1,25 @@
 #include "runtime/file.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/sha256.h"
 
 #define READ_BYTES 16384
+
+FILE *lvt_file_open(const char *path) {
+    /* Opening a named pipe would wait for its writer. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return NULL;
+    FILE *file = fdopen(fd, "rb");
+    if (!file)
+        close(fd);
+    return file;
+}
 
 static void write_version(struct lvt_sha256 *sha, char version[LVT_VERSION_SIZE]) {
     unsigned char digest[LVT_SHA256_BYTES];
@@ -42,7 +54,7 @@ static enum leveret_code read_version(FILE *file, const char *path, char *ret_ve
 
 enum leveret_code lvt_file_read_version(const char *path, char ret_version[LVT_VERSION_SIZE],
                                         struct leveret_error *err) {
-    FILE *file = fopen(path, "rbe");
+    FILE *file = lvt_file_open(path);
     if (!file)
         return leveret_fail(err, errno == ENOENT ? LEVERET_UNAVAILABLE : LEVERET_CONFIG,
                             "cannot read %s: %s", path, strerror(errno));

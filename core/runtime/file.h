@@ -3,10 +3,15 @@
 #define LEVERET_RUNTIME_FILE_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/error.h"
 
 #define LVT_VERSION_SIZE 13
+
+/* Opens a file to read, and never waits; whether it is an ordinary one is for the caller to see.
+ * NULL, with errno. */
+FILE *lvt_file_open(const char *path);
 
 /* A handler's version: the first 12 hexadecimal digits of its file's SHA-256. */
 void lvt_file_version(const void *content, size_t len, char ret_version[LVT_VERSION_SIZE]);

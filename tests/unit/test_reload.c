@@ -152,6 +152,23 @@ static void wrong_content_is_told_once(void **state) {
     assert_ptr_equal(handler_named(f, "a"), before);
 }
 
+/* Opening it would wait for somebody to write. */
+static void named_pipe_is_no_handler(void **state) {
+    struct fixture *f = *state;
+    char path[160];
+    path_of(f, "c.lua", path);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    scan_at(f, 5000);
+    scan_at(f, 6000);
+    assert_null(handler_named(f, "c"));
+    assert_int_equal(f->world->routes.handler_count, 2);
+    struct lvt_handler *handler;
+    struct leveret_error err;
+    assert_int_equal(lvt_handler_load(path, &f->config, &f->world->log, &handler, &err),
+                     LEVERET_CONFIG);
+    assert_non_null(strstr(err.text, "not a file"));
+}
+
 /* It may be half-written. */
 static void fresh_content_is_given_a_moment(void **state) {
     struct fixture *f = *state;
@@ -238,13 +255,10 @@ static void one_conflict_spoils_nothing_else(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(what_is_no_handler_is_passed_over),
-        TEST(content_is_what_counts),
-        TEST(wrong_content_is_told_once),
-        TEST(fresh_content_is_given_a_moment),
-        TEST(removal_takes_a_second),
-        TEST(renamed_file_takes_the_place),
-        TEST(folder_that_is_away_keeps_its_handlers),
+        TEST(what_is_no_handler_is_passed_over), TEST(content_is_what_counts),
+        TEST(wrong_content_is_told_once),        TEST(named_pipe_is_no_handler),
+        TEST(fresh_content_is_given_a_moment),   TEST(removal_takes_a_second),
+        TEST(renamed_file_takes_the_place),      TEST(folder_that_is_away_keeps_its_handlers),
         TEST(one_conflict_spoils_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "runtime/file.h"
+
 #define SOURCE_MAX_BYTES ((size_t)1024 * 1024)
 
 static enum leveret_code read_open(FILE *file, const char *path, struct lvt_lua_source *source,
@@ -34,7 +36,7 @@ static enum leveret_code read_open(FILE *file, const char *path, struct lvt_lua_
 
 enum leveret_code lvt_lua_source_read(const char *path, struct lvt_lua_source *ret_source,
                                       struct leveret_error *err) {
-    FILE *file = fopen(path, "rbe");
+    FILE *file = lvt_file_open(path);
     if (!file)
         return leveret_fail(err, LEVERET_CONFIG, "cannot read %s: %s", path, strerror(errno));
     struct lvt_lua_source source = {.path = strdup(path)};
