@@ -73,7 +73,8 @@ static void forget(void) {
 }
 
 static void prepare_process(void) {
-    struct sigaction action = {.sa_sigaction = tick, .sa_flags = SA_SIGINFO | SA_RESTART};
+    struct sigaction action = {.sa_sigaction = tick,
+                               .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
     sigemptyset(&action.sa_mask);
     pthread_key_create(&thread_end, stop);
     pthread_atfork(NULL, NULL, forget);
