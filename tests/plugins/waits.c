@@ -77,7 +77,13 @@ static int32_t handle(void *self, struct leveret_event event) {
         const struct leveret_answer *answer = host->sleep(event, 1, NULL, NULL);
         struct leveret_field field = leveret_field_integer("status", answer->status);
         host->log(self, LEVERET_LOG_INFO, "came back", &field, 1);
+        (void)host->json_valid(info->queue); /* which reads all of it */
         return end(event, answer);
+    }
+    if (strcmp(action, "linger") == 0) {
+        host->finish(event, LEVERET_DONE, NULL, -1);
+        block(ms);
+        return LEVERET_PENDING;
     }
     if (strcmp(action, "unknown") == 0)
         return -1;

@@ -1,7 +1,11 @@
 /* The threads of a blocking plugin: as many as it has been found to need, up to its concurrency. */
+#include <errno.h>
 #include <signal.h>
+#include <time.h>
 
 #include "runtime/native/native_state.h"
+
+#define MOMENT_MS 100
 
 void lvt_native_pool_remove(struct lvt_native *native, struct lvt_native_slot *slot) {
     struct lvt_native_slot **at = &native->queued, *before = NULL;
@@ -33,6 +37,8 @@ static void handle(struct lvt_native_worker *worker, struct lvt_native_slot *slo
     if (worker->stuck)
         native->stuck--;
     worker->stuck = false;
+    if (native->stopping)
+        pthread_cond_broadcast(&native->work); /* to whoever stops the pool */
 }
 
 static void *work(void *ctx) {
@@ -84,6 +90,19 @@ bool lvt_native_pool_add(struct lvt_native *native, struct lvt_native_slot *slot
     return true;
 }
 
+/* A thread that has finished its event needs a moment to come back from the plugin; one that is
+ * stuck needs nobody knows how long. With the lock held. */
+static void await_others(struct lvt_native *native) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_nsec += MOMENT_MS * 1000000L;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    while (native->busy > native->stuck &&
+           pthread_cond_timedwait(&native->work, &native->lock, &end) != ETIMEDOUT)
+        continue;
+}
+
 /* Its code is in use: it goes when the last thread has come back from it. With the lock held. */
 static void leave(struct lvt_native *native) {
     const struct lvt_field field = LVT_INTEGER("threads", native->busy);
@@ -104,6 +123,7 @@ bool lvt_native_pool_stop(struct lvt_native *native) {
     pthread_mutex_lock(&native->lock);
     native->stopping = true;
     pthread_cond_broadcast(&native->work);
+    await_others(native);
     bool left = native->busy > 0;
     if (left)
         leave(native);

@@ -57,6 +57,12 @@ static void describe(const struct lvt_event *event, struct leveret_event_info *i
     };
 }
 
+/* The queue's own name goes with the worker, which a stuck thread outlives. */
+static void keep_queue(struct lvt_native_slot *slot) {
+    struct leveret_text *queue = &slot->info.queue;
+    *queue = text_of(lvt_arena_copy(&slot->delivery->arena, lvt_bytes(queue->data, queue->len)));
+}
+
 struct lvt_native_slot *lvt_native_slot_take(struct lvt_native *native, struct lvt_run *run) {
     if (!native->unused && !add_block(native))
         return NULL;
@@ -71,6 +77,8 @@ struct lvt_native_slot *lvt_native_slot_take(struct lvt_native *native, struct l
     slot->worker = NULL;
     lvt_delivery_hold(slot->delivery);
     describe(run->event, &slot->info);
+    if (native->blocking)
+        keep_queue(slot);
     return slot;
 }
 
