@@ -423,6 +423,17 @@ static void a_stuck_thread_is_left_behind(void **state) {
     assert_false(has_logged("waits is closed"));       /* the log is not its any more */
 }
 
+/* It has its verdict, and is at its thread's last lines: that is no reason to leave it behind. */
+static void a_thread_that_comes_back_is_waited_for(void **state) {
+    (void)state;
+    load("waits");
+    send("wait", "a", "{\"do\":\"linger\",\"ms\":30}");
+    until(one_processed);
+    world_free(world);
+    assert_logged("waits is closed handler=waits");
+    assert_false(has_logged("left to themselves"));
+}
+
 /* ---- loading ---- */
 
 static void options_come_from_all_sides(void **state) {
@@ -461,6 +472,7 @@ static void what_is_wrong_is_said(void **state) {
     refuses("wrong_minor", "built for version 1.1 of the plugin interface");
     refuses("wrong_callback", "its descriptor's handle is NULL");
     refuses("wrong_events", "names no events");
+    refuses("wrong_many", "events has more than 256");
     refuses("wrong_flags", "unknown flags, 0x80000000");
     refuses("wrong_json", "no valid JSON");
     refuses("wrong_option", "unknown key \"retry.maximum\"; did you mean \"retry.max\"");
@@ -481,6 +493,9 @@ static void what_dies_is_not_tried_again(void **state) {
     refuses("wrong_crash", "died when it was tried before, and has not changed since");
     refuses("wrong_exit", "ended the process as it was loaded");
     refuses("wrong_exit", "died when it was tried before");
+    refuses("wrong_hang", "did not come back from being loaded");
+    refuses("wrong_hang", "did not come back from being loaded");
+    refuses("wrong_hang", "hung when it was tried before");
     world_open(world);
     world_free(world);
 }
@@ -578,6 +593,7 @@ int main(void) {
         TEST(a_blocking_plugin_may_not_pass_a_callback),
         TEST(stuck_threads_cost_other_events_nothing),
         TEST(a_stuck_thread_is_left_behind),
+        TEST(a_thread_that_comes_back_is_waited_for),
         TEST(two_versions_live_side_by_side_and_leave_nothing),
         TEST(options_come_from_all_sides),
         TEST(what_is_wrong_is_said),

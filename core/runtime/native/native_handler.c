@@ -48,6 +48,9 @@ static enum leveret_code set_events(const struct leveret_plugin *plugin,
     size_t count = 0;
     while (count < EVENTS_MAX && plugin->events[count])
         count++;
+    if (count == EVENTS_MAX && plugin->events[count])
+        return leveret_fail(err, LEVERET_CONFIG, "events has more than %d, or no NULL at its end",
+                            EVENTS_MAX);
     const struct lvt_value value = {
         .kind = LVT_VALUE_LIST, .items = plugin->events, .item_count = count};
     return lvt_keys_set(lvt_handler_keys, lvt_handler_key_count, options, "events", &value, err);
@@ -63,8 +66,7 @@ static enum leveret_code set_options(struct lvt_handler *handler,
     if (code == LEVERET_OK && plugin->options)
         code = lvt_native_options_read(lvt_bytes_of(plugin->options), options, &why);
     if (code != LEVERET_OK)
-        return leveret_fail(err, code, "%s: in its descriptor's options: %s", place_of(handler),
-                            why.text);
+        return leveret_fail(err, code, "%s: in its descriptor: %s", place_of(handler), why.text);
     if (overrides.len > 0)
         code = lvt_native_options_read(overrides, options, &why);
     if (code != LEVERET_OK)
@@ -185,7 +187,8 @@ enum leveret_code lvt_native_handler_load(const char *path, const struct lvt_con
                                           struct lvt_handler **ret_handler,
                                           struct leveret_error *err) {
     char *path_copy = strdup(path);
-    struct lvt_handler *handler = path_copy ? new_handler(lvt_file_handler_name(path, SUFFIX), path_copy, log) : NULL;
+    struct lvt_handler *handler =
+        path_copy ? new_handler(lvt_file_handler_name(path, SUFFIX), path_copy, log) : NULL;
     if (!handler)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the handler %s", path);
     enum leveret_code code = load_library(handler, err);

@@ -3,7 +3,7 @@
  *
  * The child is a fork of a process that has threads. It calls what a fork may leave locked: malloc,
  * which glibc sees to, and dlopen, whose lock another thread may hold. Then it hangs, and is
- * stopped as one whose constructor hangs is; that alone condemns nobody. */
+ * stopped as one whose constructor hangs is; so a content is condemned when it has hung twice. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,27 +19,52 @@
 #include "runtime/native/native_library.h"
 
 #define PROBE_MAX_MS 5000
-/* Contents that died are remembered for the process's life, the newest of them. */
-#define REFUSED_MAX 256
+/* Contents that died or hung are remembered for the process's life, the newest of them. */
+#define FAILURES_MAX 256
+/* Each holds up the thread that loads handlers, which may be a loop's. */
+#define HANGS_MAX 2
 
-static pthread_mutex_t refused_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned char refused[REFUSED_MAX][LVT_SHA256_BYTES];
-static unsigned refused_count;
+struct failures {
+    unsigned char hash[LVT_SHA256_BYTES];
+    unsigned deaths, hangs;
+};
 
-static bool is_refused(const unsigned char *hash) {
-    bool found = false;
-    pthread_mutex_lock(&refused_lock);
-    unsigned count = refused_count < REFUSED_MAX ? refused_count : REFUSED_MAX;
-    for (unsigned i = 0; i < count && !found; i++)
-        found = memcmp(refused[i], hash, LVT_SHA256_BYTES) == 0;
-    pthread_mutex_unlock(&refused_lock);
-    return found;
+static pthread_mutex_t failures_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct failures failures[FAILURES_MAX];
+static unsigned failures_count;
+
+/* NULL when it has none. With the lock held. */
+static struct failures *failures_of(const unsigned char *hash) {
+    unsigned count = failures_count < FAILURES_MAX ? failures_count : FAILURES_MAX;
+    for (unsigned i = 0; i < count; i++)
+        if (memcmp(failures[i].hash, hash, LVT_SHA256_BYTES) == 0)
+            return &failures[i];
+    return NULL;
 }
 
-static void remember(const unsigned char *hash) {
-    pthread_mutex_lock(&refused_lock);
-    memcpy(refused[refused_count++ % REFUSED_MAX], hash, LVT_SHA256_BYTES);
-    pthread_mutex_unlock(&refused_lock);
+static void remember(const unsigned char *hash, unsigned deaths, unsigned hangs) {
+    pthread_mutex_lock(&failures_lock);
+    struct failures *known = failures_of(hash);
+    if (!known) {
+        known = &failures[failures_count++ % FAILURES_MAX];
+        *known = (struct failures){0};
+        memcpy(known->hash, hash, LVT_SHA256_BYTES);
+    }
+    known->deaths += deaths;
+    known->hangs += hangs;
+    pthread_mutex_unlock(&failures_lock);
+}
+
+static enum leveret_code check_failures(const unsigned char *hash, struct leveret_error *err) {
+    pthread_mutex_lock(&failures_lock);
+    const struct failures *known = failures_of(hash);
+    bool died = known && known->deaths > 0, hung = known && known->hangs >= HANGS_MAX;
+    pthread_mutex_unlock(&failures_lock);
+    if (died || hung)
+        return leveret_fail(err, LEVERET_CONFIG,
+                            "%s when it was tried before, and has not changed since",
+                            died ? "died" : "hung");
+    return LEVERET_OK;
 }
 
 /* ---- the child ---- */
@@ -126,25 +151,23 @@ static enum leveret_code follow(pid_t child, int answer, const struct lvt_native
     if (ending == ANSWERED)
         return result.code == LEVERET_OK ? LEVERET_OK
                                          : leveret_fail(err, result.code, "%s", result.text);
-    if (ending == SILENT)
-        remember(copy->hash);
+    remember(copy->hash, ending == SILENT, ending == TIMED_OUT);
     return judge(ending, status, err);
 }
 
 enum leveret_code lvt_native_probe(const struct lvt_native_copy *copy, struct leveret_error *err) {
     int ends[2];
-    if (is_refused(copy->hash))
-        return leveret_fail(err, LEVERET_CONFIG,
-                            "died when it was tried before, and has not changed since");
+    enum leveret_code code = check_failures(copy->hash, err);
+    if (code != LEVERET_OK)
+        return code;
     if (pipe2(ends, O_CLOEXEC) != 0)
         return leveret_fail(err, LEVERET_SYSTEM, "cannot be tried: %s", strerror(errno));
     pid_t child = fork();
     if (child == 0)
         run_child(copy, ends[1]);
     close(ends[1]);
-    enum leveret_code code =
-        child < 0 ? leveret_fail(err, LEVERET_SYSTEM, "cannot be tried: %s", strerror(errno))
-                  : follow(child, ends[0], copy, err);
+    code = child < 0 ? leveret_fail(err, LEVERET_SYSTEM, "cannot be tried: %s", strerror(errno))
+                     : follow(child, ends[0], copy, err);
     close(ends[0]);
     return code;
 }
