@@ -123,6 +123,11 @@ def test_the_soname_carries_the_minor_version(installed):
     assert (installed.library / soname).resolve().name == f"libleveret.so.{version}"
 
 
+def test_the_library_stays_mapped(installed):
+    """Its signal handler and what runs at the end of threads would be called after a dlclose."""
+    assert "NODELETE" in run("readelf", "-d", installed.library / "libleveret.so")
+
+
 @pytest.mark.parametrize("page", ["man1/leveret.1", "man5/leveret.lua.5"])
 def test_man_pages_render_without_a_warning(installed, page):
     path = installed.prefix / "share/man" / page

@@ -31,7 +31,9 @@
  * other SIGURG goes to the handler that was there before; install yours before, or leave this one.
  * While it works it blocks SIGPIPE in the thread of leveret_worker_run, and consumes one that its
  * connections raise there. Its own threads block every other signal but those of faults (SIGSEGV
- * and its like, SIGABRT, SIGTRAP).
+ * and its like, SIGABRT, SIGTRAP). A plugin's file is tried in a child process before it is loaded;
+ * the library waits for it. So a program with plugins may get a SIGCHLD for a child that it did not
+ * start: it must leave that one to the library, and not ignore the signal.
  *
  * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may
  * die alone; a program that embeds a worker is one process with them. So a plugin or function that
