@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/plain_locale.h"
 #include "runtime/lua/lua_config.h"
 #include "worker/worker.h"
 
@@ -32,16 +33,28 @@ void leveret_config_free(struct leveret_config *config) {
 
 enum leveret_code leveret_config_read(struct leveret_config *config, const char *path,
                                       struct leveret_error *err) {
-    return lvt_lua_config_read(path, &config->values, err);
+    struct lvt_plain_locale held;
+    lvt_plain_locale_hold(&held);
+    enum leveret_code code = lvt_lua_config_read(path, &config->values, err);
+    lvt_plain_locale_release(&held);
+    return code;
 }
 
 enum leveret_code leveret_config_set(struct leveret_config *config, const char *key,
                                      const char *text, struct leveret_error *err) {
-    return lvt_keys_set_text(lvt_config_keys, lvt_config_key_count, &config->values, key, text,
-                             err);
+    struct lvt_plain_locale held;
+    lvt_plain_locale_hold(&held);
+    enum leveret_code code =
+        lvt_keys_set_text(lvt_config_keys, lvt_config_key_count, &config->values, key, text, err);
+    lvt_plain_locale_release(&held);
+    return code;
 }
 
 enum leveret_code leveret_config_environment(struct leveret_config *config,
                                              struct leveret_error *err) {
-    return lvt_config_environment(&config->values, environ, err);
+    struct lvt_plain_locale held;
+    lvt_plain_locale_hold(&held);
+    enum leveret_code code = lvt_config_environment(&config->values, environ, err);
+    lvt_plain_locale_release(&held);
+    return code;
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/plain_locale.h"
 #include "base/sigpipe.h"
 #include "broker/thread.h"
 #include "lane/embedded.h"
@@ -18,9 +19,12 @@ const char *leveret_version(void) {
 /* Frees the worker when it fails. */
 static enum leveret_code fill(struct leveret_worker *worker, const struct lvt_config *config,
                               struct leveret_error *err) {
+    struct lvt_plain_locale held;
+    lvt_plain_locale_hold(&held);
     enum leveret_code code = lvt_config_copy(config, &worker->config, err);
     if (code == LEVERET_OK && worker->config.handlers.count > 0)
         code = lvt_handlers_load(&worker->config, &worker->log, &worker->routes, err);
+    lvt_plain_locale_release(&held);
     if (code != LEVERET_OK)
         leveret_worker_free(worker);
     return code;
@@ -80,8 +84,11 @@ enum leveret_code leveret_worker_add(struct leveret_worker *worker,
     if (atomic_load(&worker->stage) != LVT_WORKER_IDLE)
         return leveret_fail(err, LEVERET_STATE,
                             "the worker runs, or has run: add its handlers before");
+    struct lvt_plain_locale held;
+    lvt_plain_locale_hold(&held);
     enum leveret_code code =
         lvt_native_handler_make(plugin, &worker->config, &worker->log, &handler, err);
+    lvt_plain_locale_release(&held);
     if (code != LEVERET_OK)
         return code;
     code = lvt_handler_options_check(&handler->options, &worker->config, &why);
@@ -130,8 +137,11 @@ static enum leveret_code begin(struct leveret_worker *worker, struct leveret_err
 
 static enum leveret_code run_lane(struct leveret_worker *worker, struct leveret_error *err) {
     struct lvt_sigpipe held;
+    struct lvt_plain_locale held_locale;
     lvt_sigpipe_hold(&held);
+    lvt_plain_locale_hold(&held_locale);
     enum leveret_code code = lvt_lane_run(worker->lane, err);
+    lvt_plain_locale_release(&held_locale);
     lvt_sigpipe_release(&held);
     atomic_store(&worker->stage, LVT_WORKER_ENDED);
     return code;

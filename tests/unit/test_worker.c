@@ -1,6 +1,7 @@
 /* A worker inside a program, with no server to talk to: what leveret.h promises of errors, of
  * stopping, and of what other threads may see. */
 #include <errno.h>
+#include <locale.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -398,6 +399,40 @@ static void signals_are_as_they_were(void **state) {
     }
 }
 
+/* Where one half is written 0,5. */
+static void numbers_are_read_in_any_locale(void **state) {
+    (void)state;
+    char path[64], text[160];
+    struct leveret_config *config = new_config();
+    struct leveret_worker *worker;
+    struct leveret_error err;
+    snprintf(text, sizeof text, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 2>&1", folder);
+    bool made = system(text) == 0;
+    setenv("LOCPATH", folder, 1);
+    made = made && setlocale(LC_ALL, "de_DE.UTF-8");
+    unsetenv("LOCPATH");
+    snprintf(path, sizeof path, "%s/half.lua", folder);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("assert(tostring(0.5) == '0.5') return function() end\n", file);
+    fclose(file);
+    enum leveret_code read = leveret_config_set(config, "retry.jitter", "0.5", &err);
+    assert_int_equal(leveret_config_set(config, "handlers", path, &err), LEVERET_OK);
+    enum leveret_code loaded = leveret_worker_new(config, NULL, NULL, &worker, &err);
+    bool restored = !made || strcmp(localeconv()->decimal_point, ",") == 0;
+    setlocale(LC_ALL, "C");
+    snprintf(text, sizeof text, "rm -rf %s/half.lua %s/de_DE.UTF-8", folder, folder);
+    assert_int_equal(system(text), 0);
+    leveret_config_free(config);
+    if (loaded == LEVERET_OK)
+        leveret_worker_free(worker);
+    assert_int_equal(read, LEVERET_OK);
+    assert_int_equal(loaded, LEVERET_OK);
+    assert_true(restored);
+    if (!made)
+        skip(); /* this system cannot make that locale */
+}
+
 static void every_code_has_its_text(void **state) {
     (void)state;
     assert_string_equal(leveret_code_text(LEVERET_OK), "no error");
@@ -422,6 +457,7 @@ int main(void) {
         cmocka_unit_test(it_may_be_stopped_from_several_threads_at_once),
         cmocka_unit_test(a_signal_handler_may_stop_it),
         cmocka_unit_test(signals_are_as_they_were),
+        cmocka_unit_test(numbers_are_read_in_any_locale),
         cmocka_unit_test(every_code_has_its_text),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -35,6 +35,9 @@
  * the library waits for it. So a program with plugins may get a SIGCHLD for a child that it did not
  * start: it must leave that one to the library, and not ignore the signal.
  *
+ * Locales. Handlers run in the C locale, whatever the program's is: while it works, the thread of
+ * leveret_worker_run has that one, and so does whatever it calls.
+ *
  * What needs a supervisor, and is weaker here. `leveret run` keeps handlers in processes that may
  * die alone; a program that embeds a worker is one process with them. So a plugin or function that
  * crashes takes the whole program with it; one that never returns holds up its worker for ever, for
