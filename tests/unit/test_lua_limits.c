@@ -142,6 +142,15 @@ static void a_breach_says_where(void **state) {
     ended(fake, LVT_VERDICT_RETRY, SPENT);
 }
 
+static void an_error_is_soon_described(void **state) {
+    (void)state;
+    config.budget_ms = 50;
+    load_body("error(setmetatable({}, { __tostring = function() while true do end end }))");
+    double begun_ms = used_ms();
+    ended(begin(), LVT_VERDICT_RETRY, "an error that cannot be shown");
+    assert_true(used_ms() - begun_ms < 50 + 100);
+}
+
 static void waiting_begins_a_new_budget(void **state) {
     (void)state;
     load_file(
@@ -424,6 +433,7 @@ int main(void) {
         TEST(closing_functions_are_stopped),
         TEST(c_functions_are_stopped),
         TEST(a_breach_says_where),
+        TEST(an_error_is_soon_described),
         TEST(waiting_begins_a_new_budget),
         TEST(long_runs_let_others_have_their_turn),
         TEST(interrupted_runs_can_be_aborted),

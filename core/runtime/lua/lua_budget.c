@@ -6,9 +6,6 @@
 #include "runtime/lua/lua_run.h"
 #include "runtime/lua/lua_watch.h"
 
-/* For evaluating a file. */
-#define EVALUATION_MS 500
-
 void lvt_lua_stint_begin(struct lvt_lua_stint *stint) {
     stint->noticed_us = stint->spent_us = 0;
 }
@@ -25,7 +22,7 @@ static struct lvt_lua_stint *stint_of(struct lvt_lua *lua) {
 }
 
 static uint64_t budget_ms(const struct lvt_lua *lua) {
-    return lua->current ? lua->owner->budget_ms : EVALUATION_MS;
+    return lua->current ? lua->owner->budget_ms : lua->stint_ms;
 }
 
 /* Counts what has been used since the last look. A stint's beginning is not measured: that would be

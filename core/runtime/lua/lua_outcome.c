@@ -11,6 +11,9 @@
 #include "runtime/lua/lua_private.h"
 #include "runtime/lua/lua_run.h"
 
+/* For an error's own __tostring: the run's budget may be spent already. */
+#define DESCRIPTION_MS 50
+
 /* An error that nobody caught, as the verdict tells it. */
 struct failure {
     struct lvt_lua_run *lrun;
@@ -69,7 +72,7 @@ static void describe_failure(struct lvt_lua_run *lrun, int status, struct failur
     }
     lua_pushcfunction(L, describe);
     lua_pushlightuserdata(L, failure);
-    if (lvt_lua_call_bounded(lrun->lua, 1, 0) == LUA_OK)
+    if (lvt_lua_call_bounded(lrun->lua, 1, 0, DESCRIPTION_MS) == LUA_OK)
         return;
     lua_pop(L, 1);
     if (failure->reason_len > 0)

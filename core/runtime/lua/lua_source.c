@@ -83,7 +83,9 @@ static enum leveret_code evaluate_failed(const struct lvt_lua_source *source, st
     lua_State *L = lua->state;
     lua_pushcfunction(L, error_text);
     lua_insert(L, -2);
-    const char *text = lvt_lua_call_bounded(lua, 1, 1) == LUA_OK ? lua_tostring(L, -1) : NULL;
+    const char *text = lvt_lua_call_bounded(lua, 1, 1, LVT_LUA_EVALUATION_MS) == LUA_OK
+                           ? lua_tostring(L, -1)
+                           : NULL;
     enum leveret_code code;
     if (lvt_lua_is_exhausted(lua) && (!text || strcmp(text, LVT_LUA_NO_MEMORY) == 0))
         code = leveret_fail(err, LEVERET_CONFIG, "%s: evaluating the file takes over %zu KiB",
@@ -106,7 +108,8 @@ enum leveret_code lvt_lua_source_evaluate(const struct lvt_lua_source *source, s
     /* compile(source, globals): the source goes before the globals that were on top */
     lua_pushlightuserdata(L, (void *)source);
     lua_insert(L, -arguments);
-    if (lua_pcall(L, arguments, 1, 0) != LUA_OK || lvt_lua_call_bounded(lua, 0, 1) != LUA_OK)
+    if (lua_pcall(L, arguments, 1, 0) != LUA_OK ||
+        lvt_lua_call_bounded(lua, 0, 1, LVT_LUA_EVALUATION_MS) != LUA_OK)
         return evaluate_failed(source, lua, err);
     return LEVERET_OK;
 }

@@ -194,7 +194,8 @@ enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open, struct l
     return LEVERET_OK;
 }
 
-int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results) {
+int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results, uint64_t budget_ms) {
+    lua->stint_ms = budget_ms;
     lvt_lua_stint_begin(&lua->stint);
     lua_State *before = lvt_lua_watch_switch(lua->state);
     int status = lua_pcall(lua->state, arguments, results, 0);

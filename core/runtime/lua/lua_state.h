@@ -32,6 +32,7 @@ struct lvt_lua {
     bool broken;          /* by a run that went over a limit: what others share may be half done */
     bool overdue;         /* a file's evaluation has spent its budget */
     struct lvt_lua_stint stint; /* of an evaluation */
+    uint64_t stint_ms;          /* its budget */
     const struct lvt_log *log;  /* NULL for a configuration's */
     struct lvt_buffer scratch;  /* for a text on its way into Lua; nobody's across calls */
     const void *array_mark;     /* addresses of metatables, to know them by */
@@ -66,8 +67,11 @@ enum leveret_code lvt_lua_open(struct lvt_lua *lua, lua_CFunction open,
 /* The scratch buffer, empty. Does not raise. */
 struct lvt_buffer *lvt_lua_scratch(lua_State *L);
 
+/* For evaluating a file. */
+#define LVT_LUA_EVALUATION_MS 500
+
 /* Calls the function and arguments on the stack in protected mode, with a budget of processor time:
  * a loop without an end is an error. Returns Lua's status; does not raise. */
-int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results);
+int lvt_lua_call_bounded(struct lvt_lua *lua, int arguments, int results, uint64_t budget_ms);
 
 #endif
