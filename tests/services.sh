@@ -10,7 +10,9 @@ usage: tests/services.sh VERB DIR
 
   start            stop what an earlier run left in DIR, then start all three with empty data
   stop             stop all three, and what else has a .pid file in DIR; keep only the logs
-  env              print RABBITMQ_URL, DATABASE_URL, REDIS_URL and the process ids, for eval
+  env              print RABBITMQ_URL, DATABASE_URL, REDIS_URL and the process ids, for eval;
+                   also RABBITMQ_TLS_PORT and TLS_DIR, whose ca.crt signed localhost.crt, which
+                   RabbitMQ and PostgreSQL show
   stop-NAME        stop one server in an orderly way; NAME is rabbitmq, postgres or redis
   kill-NAME        end it with SIGKILL
   start-NAME       start it again, with its data, on the same ports
@@ -25,7 +27,7 @@ find_programs() {
     initdb=$(ls -d /usr/lib/postgresql/*/bin/initdb 2>/dev/null | sort -V | tail -n 1)
     PG_BIN=${initdb%/initdb}
     RABBITMQ=/usr/lib/rabbitmq/bin/rabbitmq-server
-    for program in "$RABBITMQ" "$PG_BIN/postgres" redis-server /usr/bin/python3; do
+    for program in "$RABBITMQ" "$PG_BIN/postgres" redis-server openssl /usr/bin/python3; do
         command -v "$program" >/dev/null || lvt_die $EX_UNAVAILABLE \
             "$program is not installed; run: $LVT_LIB/install.sh server client"
     done
@@ -99,6 +101,11 @@ rabbitmq_init() {
     : >"$DIR/rabbitmq/rabbitmq-env.conf"
     cat >"$DIR/rabbitmq/rabbitmq.conf" <<CONF
 listeners.tcp.local = 127.0.0.1:$AMQP_PORT
+listeners.ssl.local = 127.0.0.1:$AMQPS_PORT
+ssl_options.cacertfile = $DIR/tls/ca.crt
+ssl_options.certfile = $DIR/tls/localhost.crt
+ssl_options.keyfile = $DIR/tls/localhost.key
+ssl_options.verify = verify_none
 vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 50MB
 log.file.level = info
@@ -162,6 +169,21 @@ postgres_as() {
     PG_OWNER=$user
 }
 
+# An authority, and a certificate that is for the name localhost, not for its address.
+tls_init() {
+    local dir=$DIR/tls
+    rm -rf "$dir" && mkdir -p "$dir" && (
+        umask 077
+        cd "$dir" &&
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
+                -subj '/CN=leveret tests' -keyout ca.key -out ca.crt &&
+            openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+                -addext subjectAltName=DNS:localhost -keyout localhost.key -out localhost.csr &&
+            openssl x509 -req -in localhost.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
+                -copy_extensions copy -days 3650 -out localhost.crt
+    ) >>"$DIR/log/tls.out" 2>&1
+}
+
 postgres_init() {
     PG_HOME=$DIR/postgres
     mkdir -p "$PG_HOME"
@@ -182,9 +204,14 @@ postgres_init() {
             --auth=scram-sha-256 --encoding=UTF8 --no-sync
     ) >>"$DIR/log/postgres.out" 2>&1 9>&- || return
     rm -f "$PG_HOME/password"
+    # It takes no key that others may read, nor somebody else's.
+    "${AS_POSTGRES[@]}" tee "$PG_HOME/data/server.crt" <"$DIR/tls/localhost.crt" >/dev/null
+    (umask 077 && "${AS_POSTGRES[@]}" tee "$PG_HOME/data/server.key" <"$DIR/tls/localhost.key") \
+        >/dev/null || return
     cat <<CONF | "${AS_POSTGRES[@]}" tee -a "$PG_HOME/data/postgresql.conf" >/dev/null
 listen_addresses = '127.0.0.1'
 port = $PG_PORT
+ssl = on
 unix_socket_directories = ''
 log_line_prefix = '%m [%p] '
 CONF
@@ -231,7 +258,7 @@ save_settings() {
     local name
     (
         umask 077
-        for name in AMQP_PORT DIST_PORT EPMD_PORT PG_PORT REDIS_PORT PG_PASSWORD REDIS_PASSWORD \
+        for name in AMQP_PORT AMQPS_PORT DIST_PORT EPMD_PORT PG_PORT REDIS_PORT PG_PASSWORD REDIS_PASSWORD \
             PG_HOME; do
             printf '%s=%q\n' "$name" "${!name}"
         done >"$DIR/settings"
@@ -245,7 +272,8 @@ load_settings() {
 }
 
 choose_settings() {
-    read -r AMQP_PORT DIST_PORT EPMD_PORT PG_PORT REDIS_PORT < <(lvt_free_ports 5) || return
+    read -r AMQP_PORT AMQPS_PORT DIST_PORT EPMD_PORT PG_PORT REDIS_PORT < <(lvt_free_ports 6) ||
+        return
     PG_PASSWORD=$(head -c 12 /dev/urandom | od -An -vtx1 | tr -d ' \n')
     REDIS_PASSWORD=$(head -c 12 /dev/urandom | od -An -vtx1 | tr -d ' \n')
     PG_HOME=
@@ -273,7 +301,7 @@ start_once() {
     rm -rf "$DIR/log" "$DIR/rabbitmq" "$DIR/redis"
     mkdir -p "$DIR/log" || return
     choose_settings || return
-    rabbitmq_init && redis_init || return
+    tls_init && rabbitmq_init && redis_init || return
     rabbitmq_spawn
     redis_spawn
     postgres_init || { show_failure postgres && return 1; }
@@ -318,7 +346,7 @@ stop_all() {
         load_settings
         [ -z "$PG_HOME" ] || rm -rf "$PG_HOME"
     fi
-    rm -rf "$DIR/rabbitmq" "$DIR/postgres" "$DIR/redis" "$DIR/settings"
+    rm -rf "$DIR/rabbitmq" "$DIR/postgres" "$DIR/redis" "$DIR/tls" "$DIR/settings"
     for name in "${servers[@]}"; do
         if running "$name"; then return 1; fi
     done
@@ -336,6 +364,8 @@ print_env() {
 export RABBITMQ_URL='amqp://guest:guest@127.0.0.1:$AMQP_PORT/'
 export DATABASE_URL='postgresql://leveret:$PG_PASSWORD@127.0.0.1:$PG_PORT/leveret'
 export REDIS_URL='redis://default:$REDIS_PASSWORD@127.0.0.1:$REDIS_PORT/0'
+export RABBITMQ_TLS_PORT='$AMQPS_PORT'
+export TLS_DIR='$DIR/tls'
 TEXT
     for name in rabbitmq postgres redis; do
         PID=

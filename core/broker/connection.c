@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "broker/dial.h"
+#include "broker/tls.h"
 
 #define CONNECT_MS 5000
 #define HANDSHAKE_MS 10000
@@ -102,70 +102,6 @@ enum leveret_code lvt_connection_check(struct lvt_connection *connection, amqp_r
 }
 
 /* ---- connecting ---- */
-
-static const char *system_ca_file(void) {
-    static const char *const files[] = {"/etc/ssl/certs/ca-certificates.crt",
-                                        "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        if (access(files[i], R_OK) == 0) {
-            return files[i];
-        }
-    }
-    return NULL;
-}
-
-static enum leveret_code tls_failed(const struct lvt_amqp_url *url, int status,
-                                    struct leveret_error *err) {
-    switch (status) {
-    case AMQP_STATUS_SSL_HOSTNAME_VERIFY_FAILED:
-        return leveret_fail(err, LEVERET_CONFIG,
-                            "the certificate of RabbitMQ at %s:%d is for another host name; use "
-                            "the name that it is for in rabbitmq.url",
-                            url->host, url->port);
-    case AMQP_STATUS_SSL_PEER_VERIFY_FAILED:
-        return leveret_fail(err, LEVERET_CONFIG,
-                            "the certificate of RabbitMQ at %s:%d cannot be trusted; name the "
-                            "authority that signed it in rabbitmq.ca_file",
-                            url->host, url->port);
-    case AMQP_STATUS_SSL_CONNECTION_FAILED:
-        return leveret_fail(err, LEVERET_UNAVAILABLE,
-                            "the TLS handshake with RabbitMQ at %s:%d failed; is it a TLS port?",
-                            url->host, url->port);
-    case AMQP_STATUS_HOSTNAME_RESOLUTION_FAILED:
-        return leveret_fail(err, LEVERET_UNAVAILABLE,
-                            "cannot resolve RabbitMQ's host name \"%s\"; check rabbitmq.url "
-                            "(RABBITMQ_URL)",
-                            url->host);
-    default:
-        return leveret_fail(err, LEVERET_UNAVAILABLE,
-                            "cannot reach RabbitMQ at %s:%d over TLS: %s; is it running there? "
-                            "(rabbitmq.url, RABBITMQ_URL)",
-                            url->host, url->port, amqp_error_string2(status));
-    }
-}
-
-/* The library checks the certificate and its host name unless told not to. */
-static enum leveret_code connect_tls(amqp_connection_state_t amqp,
-                                     const struct lvt_connection_options *options,
-                                     struct leveret_error *err) {
-    amqp_socket_t *socket = amqp_ssl_socket_new(amqp);
-    if (!socket) {
-        return leveret_fail(err, LEVERET_NO_MEMORY, "cannot set up TLS");
-    }
-    const char *ca_file = options->ca_file ? options->ca_file : system_ca_file();
-    if (!ca_file || amqp_ssl_socket_set_cacert(socket, ca_file) != AMQP_STATUS_OK) {
-        return leveret_fail(err, LEVERET_CONFIG,
-                            "cannot read certificates from %s; set rabbitmq.ca_file to a file of "
-                            "certificates in PEM form",
-                            ca_file ? ca_file : "the system's usual places");
-    }
-    if (amqp_ssl_socket_set_ssl_versions(socket, AMQP_TLSv1_2, AMQP_TLSvLATEST) != AMQP_STATUS_OK) {
-        return leveret_fail(err, LEVERET_UNAVAILABLE, "the TLS library does not know TLS 1.2");
-    }
-    struct timeval timeout = timeval_of(CONNECT_MS);
-    int status = amqp_socket_open_noblock(socket, options->url->host, options->url->port, &timeout);
-    return status == AMQP_STATUS_OK ? LEVERET_OK : tls_failed(options->url, status, err);
-}
 
 static enum leveret_code connect_plain(amqp_connection_state_t amqp,
                                        const struct lvt_connection_options *options,
@@ -270,7 +206,8 @@ static enum leveret_code set_up(struct lvt_connection *connection,
                                 struct leveret_error *err) {
     amqp_connection_state_t amqp = connection->amqp;
     enum leveret_code code =
-        options->url->tls ? connect_tls(amqp, options, err) : connect_plain(amqp, options, err);
+        options->url->tls ? lvt_tls_connect(amqp, options->url, options->ca_file, CONNECT_MS, err)
+                          : connect_plain(amqp, options, err);
     if (code != LEVERET_OK) {
         return code;
     }

@@ -10,8 +10,8 @@ set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev liblua5.4-dev
-    libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev"
-SERVER="rabbitmq-server postgresql redis-server"
+    libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev"
+SERVER="rabbitmq-server postgresql redis-server openssl"
 CLIENT="python3 python3-pika curl"
 MAIL="python3-aiosmtpd openssl"
 TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis

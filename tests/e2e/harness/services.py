@@ -32,6 +32,8 @@ class Services:
         self.rabbitmq_url = values["RABBITMQ_URL"]
         self.database_url = values["DATABASE_URL"]
         self.redis_url = values["REDIS_URL"]
+        self.rabbitmq_tls_port = int(values["RABBITMQ_TLS_PORT"])
+        self.tls = pathlib.Path(values["TLS_DIR"])
         return self
 
     def ports(self):
