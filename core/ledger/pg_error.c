@@ -89,10 +89,47 @@ static const char *find_sqlstate(const char *message, char ret_state[6]) {
     return NULL;
 }
 
+/* What sslmode asked for and did not get. libpq has no code for it, and its text may name other
+ * addresses of the host before, a line each. Its words are English where nobody has set a locale.
+ */
+static const char *find_tls_problem(const char *message, const char **ret_step) {
+    static const struct {
+        const char *words, *step;
+    } problems[] = {
+        {"certificate verify failed",
+         "; has it expired, or did another authority sign it than those of sslrootcert in "
+         "DATABASE_URL or postgres.url?"},
+        {"does not match host name", "; use a name that it is for in DATABASE_URL or postgres.url"},
+        {"host name must be specified for a verified SSL",
+         "; give the host by name in DATABASE_URL or postgres.url"},
+        {"root certificate file",
+         "; name the file of the authority in sslrootcert of DATABASE_URL or postgres.url"},
+        {"server does not support SSL",
+         "; switch ssl on in PostgreSQL, or choose another sslmode in DATABASE_URL or "
+         "postgres.url"},
+    };
+    for (size_t i = 0; i < sizeof problems / sizeof problems[0]; i++) {
+        const char *at = strstr(message, problems[i].words);
+        if (!at)
+            continue;
+        while (at > message && at[-1] != '\n')
+            at--;
+        *ret_step = problems[i].step;
+        return at;
+    }
+    return NULL;
+}
+
 void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err) {
     char state[6] = "";
-    const char *message = conn ? PQerrorMessage(conn) : "out of memory";
+    const char *message = conn ? PQerrorMessage(conn) : "out of memory", *step;
     const char *refusal = find_sqlstate(message, state);
+    const char *tls_problem = refusal ? NULL : find_tls_problem(message, &step);
+    if (tls_problem) {
+        leveret_fail(ret_err, LEVERET_CONFIG, "%.*s%s", (int)strcspn(tls_problem, "\n"),
+                     tls_problem, step);
+        return;
+    }
     if (refusal)
         message = refusal;
     if (!message[0])
