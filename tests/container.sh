@@ -94,6 +94,25 @@ inside() {
         "$CONTAINER" -- "$@"
 }
 
+# confined COMMAND...: with a root file system that cannot be written, without capabilities, and
+# without a way to any; buildah's isolation has no such choice.
+confined() {
+    local root
+    root=$(bah mount "$CONTAINER") || return
+    # shellcheck disable=SC2016
+    exec env -i PATH=/usr/local/bin:/usr/bin:/bin RABBITMQ_URL="$RABBITMQ_URL" \
+        DATABASE_URL="$DATABASE_URL" REDIS_URL="$REDIS_URL" \
+        LEVERET_ADMIN_LISTEN="127.0.0.1:$PORT" LEVERET_RABBITMQ_EXCHANGE=opsdesk.events \
+        unshare --mount --propagation private bash -c '
+            root=$1 handlers=$2
+            shift 2
+            mount --bind "$root" "$root" && mount --bind "$handlers" "$root/handlers" &&
+                mount -o remount,bind,ro "$root/handlers" && mount -o remount,bind,ro "$root" &&
+                exec chroot "$root" setpriv --reuid=10001 --regid=10001 --clear-groups \
+                    --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
+        ' bash "$root" "$LVT_ROOT/handlers/opsdesk" "$@" 7>&- 8>&-
+}
+
 worker_pid() {
     local pid
     while read -r pid _; do
@@ -168,4 +187,19 @@ lvt_wait 30 "the worker to be ready" ready || fail "/readyz does not answer with
     fail "could not publish"
 lvt_wait 30 "the event to be handled" one_processed || fail "the event was not handled"
 stop_container || fail "it did not end with 0 on SIGTERM"
+
+lvt_step "Running it without a place to write"
+if (confined true) 2>/dev/null; then
+    (confined sh -c '! touch /x 2>/dev/null && ! touch /tmp/x 2>/dev/null') ||
+        fail "the root file system can be written"
+    (confined "${COMMAND[@]}") >>"$LVT_SLOT/container.log" 2>&1 </dev/null &
+    RUNNER=$!
+    lvt_wait 30 "the worker to be ready" ready || fail "it does not become ready"
+    "$LVT_ROOT/examples/publish.py" ticket.created '{"id": "t-2", "ownerId": "u-1"}' ||
+        fail "could not publish"
+    lvt_wait 30 "the event to be handled" one_processed || fail "the event was not handled"
+    stop_container || fail "it did not end with 0 on SIGTERM"
+else
+    lvt_note "skipped: no mount namespace can be made here"
+fi
 lvt_step "The container starts, is not root, is healthy, handles events and stops in order"

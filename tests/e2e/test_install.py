@@ -1,6 +1,8 @@
 """What `make install` leaves behind, and programs that are built on nothing else."""
 import fcntl
+import json
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -113,6 +115,37 @@ def test_nothing_but_the_interface_is_exported(installed):
     exported = sorted(line.split()[2] for line in symbols.splitlines())
     assert exported == (ROOT / "tests/exports.txt").read_text().split()
     assert all(name.startswith("leveret_") for name in exported)
+
+
+def assert_hardened(path, *, fortified=True):
+    """RELRO with everything bound at the start, no executable stack, and the compiler's checks."""
+    elf = run("readelf", "-hldW", path)
+    assert "Type:                              DYN" in elf
+    assert "GNU_RELRO" in elf
+    assert re.search(r"FLAGS_1.*\bNOW\b", elf)
+    assert re.search(r"GNU_STACK.* RW +0x", elf)
+    names = run("nm", "-D", "--undefined-only", path)
+    assert "__stack_chk_fail" in names
+    assert not fortified or re.search(r"__\w+_chk\b", names.replace("__stack_chk_fail", ""))
+    if platform.machine() == "x86_64":
+        assert "endbr64" in run("objdump", "-d", "--section=.text", path)
+
+
+def test_the_program_and_the_library_are_hardened(installed):
+    assert_hardened(installed.prefix / "bin/leveret")
+    assert_hardened(installed.library / "libleveret.so")
+    assert re.search(r"FLAGS_1.*\bPIE\b", run("readelf", "-d", installed.prefix / "bin/leveret"))
+
+
+@pytest.mark.parametrize("kind", ["Debug", "MinSizeRel", "RelWithDebInfo"])
+def test_other_kinds_of_build_are_hardened(tmp_path, kind):
+    run("cmake", "-S", ROOT, "-B", tmp_path, "-G", "Unix Makefiles", f"-DCMAKE_BUILD_TYPE={kind}")
+    run("cmake", "--build", tmp_path, "--target", "plugin_acts")
+    assert_hardened(tmp_path / "tests/plugins/acts.so", fortified=False)
+    for entry in json.loads((tmp_path / "compile_commands.json").read_text()):
+        assert "-fstack-protector-strong" in entry["command"]
+        # It does nothing without optimization, and says so.
+        assert ("-D_FORTIFY_SOURCE=" in entry["command"]) == (kind != "Debug")
 
 
 def test_the_soname_carries_the_minor_version(installed):
