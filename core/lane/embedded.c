@@ -109,9 +109,11 @@ static void read_done(uv_fs_t *request) {
         take(embedded, lvt_bytes(embedded->chunk, (size_t)count));
         return;
     }
+    if (count == UV_EINTR)
+        return;
     if (count < 0)
-        lvt_logf(embedded->options->log, LVT_ERROR, "cannot read the events: %s",
-                 uv_strerror((int)count));
+        leveret_fail(&embedded->failure, LEVERET_SYSTEM, "cannot read the events: %s",
+                     uv_strerror((int)count));
     end_line(embedded);
     embedded->input_over = true;
 }
