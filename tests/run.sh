@@ -119,6 +119,9 @@ fuzz() {
     return $broken
 }
 
+# torture KIND [STEP]: every STEP-th call fails, each in a run of its own.
+torture() { flock "$BUILD/plain.lock" "$BUILD/plain/torture" "$1" "${2:-5}"; }
+
 finish() {
     local line
     trap '' INT TERM
@@ -163,6 +166,13 @@ if [ -z "$FILTER" ]; then
         lvt_note "the fuzzers are left out: they need clang"
     fi
 fi
+stage 'build without sanitizers' lvt_build "$BUILD/plain" all -DCMAKE_BUILD_TYPE=Debug || exit
+if [ -z "$FILTER" ]; then
+    stage 'torture: memory that runs out' torture memory ${FULL:+1}
+    stage 'torture: system calls that fail' torture system 1
+fi
+LEVERET_TORTURE=$BUILD/plain stage 'torture: the worker and its servers' \
+    e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py"
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
 # Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.

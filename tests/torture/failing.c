@@ -191,8 +191,7 @@ static bool broken(const char *call, const int *errors, size_t error_count) {
 FAILS(ssize_t, read, (int fd, void *data, size_t size), (fd, data, size), -1, EINTR, EIO, EAGAIN)
 FAILS(ssize_t, pread64, (int fd, void *data, size_t size, off64_t at), (fd, data, size, at), -1,
       EINTR, EIO)
-FAILS(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), -1, EINTR, ENOSPC,
-      EAGAIN)
+FAILS(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), -1, EINTR, ENOSPC)
 FAILS(ssize_t, readv, (int fd, const struct iovec *list, int count), (fd, list, count), -1, EINTR,
       ECONNRESET)
 FAILS(ssize_t, writev, (int fd, const struct iovec *list, int count), (fd, list, count), -1, EINTR,

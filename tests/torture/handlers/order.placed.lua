@@ -4,6 +4,7 @@ local seen = {}
 return {
   events = { "order.#" },
   queue = "orders",
+  timeout_ms = 500, -- where memory runs out, an answer may never come
   retry = { max = 2, base_ms = 1 },
   handle = function(event, ctx)
     local act = event.payload.act

@@ -1,0 +1,108 @@
+"""The whole worker against real servers, while one of its calls fails: a sample of its allocations
+and system calls, one in each run. Whatever a library or the worker makes of it, no event is lost:
+a worker that ended is started again, as its supervisor does.
+
+LEVERET_TORTURE   a build folder without sanitizers, with the program and libfailing.so"""
+import os
+import pathlib
+import random
+import subprocess
+
+import pytest
+
+from harness.waiting import wait
+from harness.worker import OK, Worker
+
+FOLDER = os.environ.get("LEVERET_TORTURE")
+SAMPLES, SAMPLES_FULL = 5, 300
+EVENTS = 20
+ABORTED = 86
+# It may end with an error, or because a library gave up; never by a signal.
+ENDS = {OK, 1, 69, 70, 78, ABORTED}
+
+pytestmark = pytest.mark.skipif(not FOLDER, reason="needs a build without sanitizers")
+
+HANDLER = """\
+  mark(event, ctx)
+  ctx.db.exec("insert into runs (event_id, type) values ($1, $2)", event.id, event.type)
+  if event.payload.fails and event.attempt == 1 then error("once") end
+  if event.payload.rejected then ctx.reject("never") end
+  ctx.cache.invalidate("torture:*")
+"""
+
+
+class Tortured(Worker):
+    def launch(self, kind, nth):
+        self.directory.mkdir(exist_ok=True)
+        env = {"PATH": os.environ["PATH"], "LD_PRELOAD": str(pathlib.Path(FOLDER, "libfailing.so")),
+               "LEVERET_FAIL": f"{kind}:{nth}",
+               "LEVERET_FAIL_REPORT": str(self.directory / "report")}
+        with open(self.directory / "stdout", "ab") as out, \
+                open(self.directory / "stderr", "ab") as err:
+            self.process = subprocess.Popen(
+                [pathlib.Path(FOLDER, "leveret"), "run", "-c", self.config_path],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.directory, env=env,
+                start_new_session=True)
+
+    def end(self):
+        if self.running():
+            self.process.terminate()
+        try:
+            code = self.wait(30)
+        finally:
+            self.process.kill()
+        return code
+
+    def report(self):
+        return (self.directory / "report").read_text().split(maxsplit=2)
+
+
+def publish_all(site):
+    """What must be recorded, and what must be dead."""
+    recorded, dead = set(), set()
+    for number in range(EVENTS):
+        rejected = number % 10 == 9
+        payload = {"fails": number % 4 == 1, "rejected": rejected}
+        (dead if rejected else recorded).add(site.publish("torture.event", payload))
+    return recorded, dead
+
+
+def settled(site, recorded, found):
+    found.update(message.properties.message_id for message in site.broker.drain(site.dead_letter))
+    return recorded <= {row[2] for row in site.ledger()}
+
+
+def run_until_settled(site, kind, nth, name):
+    """One failing call; then, when the worker ended, one that nothing disturbs."""
+    recorded, dead = publish_all(site)
+    found = set()
+    path = site.write_config(shutdown_timeout_ms=2000, log={"level": "warn", "format": "json"})
+    for turn, order in enumerate(((kind, nth), (kind, 0))):
+        worker = Tortured(site.directory / f"torture-{name}-{turn}", path, ())
+        worker.launch(*order)
+        wait("every event to be settled, or the worker's end",
+             lambda: (settled(site, recorded, found) and dead <= found) or not worker.running(), 60)
+        code = worker.end()
+        text = worker.log.text()
+        assert code in ENDS, f"{order}: ended with {code}: {text[-2000:]}"
+        if settled(site, recorded, found) and dead <= found:
+            break
+    assert settled(site, recorded, found) and dead <= found, f"lost after {kind}:{nth}: {text}"
+    assert len(site.runs()) == len(set(site.runs())), f"twice in the database after {kind}:{nth}"
+    assert site.broker.depth(site.queue("torture.event")) == 0
+    return worker
+
+
+@pytest.mark.parametrize("kind", ["memory", "system"])
+def test_a_call_that_fails(site, request, kind):
+    site.handler("torture.event", HANDLER, retry={"max": 3, "base_ms": 250})
+    site.worker().stop()  # which has declared the queue
+    counts = run_until_settled(site, kind, 0, "none").report()
+    total = int(counts[kind == "system"])
+    assert total > 500
+    seed = int(os.environ.get("LEVERET_SEED", random.randrange(1 << 30)))
+    print(f"LEVERET_SEED={seed}")
+    chosen = random.Random(seed)
+    samples = SAMPLES_FULL if request.config.getoption("--full") else SAMPLES
+    for nth in sorted(chosen.sample(range(1, total), samples)):
+        run_until_settled(site, kind, nth, f"{kind}-{nth}")
