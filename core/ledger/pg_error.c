@@ -89,13 +89,16 @@ static const char *find_sqlstate(const char *message, char ret_state[6]) {
     return NULL;
 }
 
-/* What sslmode asked for and did not get. libpq has no code for it, and its text may name other
- * addresses of the host before, a line each. Its words are English where nobody has set a locale.
- */
-static const char *find_tls_problem(const char *message, const char **ret_step) {
+/* What libpq itself finds wrong with the URL, or with the server's certificate. It has no code for
+ * it, and its text may name other addresses of the host before, a line each. Its words are English
+ * where nobody has set a locale. */
+static const char *find_own_problem(const char *message, const char **ret_step) {
     static const struct {
         const char *words, *step;
     } problems[] = {
+        {"invalid port number", "; correct DATABASE_URL or postgres.url"},
+        {"invalid integer value", "; correct DATABASE_URL or postgres.url"},
+        {"invalid sslmode value", "; correct DATABASE_URL or postgres.url"},
         {"certificate verify failed",
          "; has it expired, or did another authority sign it than those of sslrootcert in "
          "DATABASE_URL or postgres.url?"},
@@ -124,10 +127,9 @@ void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err
     char state[6] = "";
     const char *message = conn ? PQerrorMessage(conn) : "out of memory", *step;
     const char *refusal = find_sqlstate(message, state);
-    const char *tls_problem = refusal ? NULL : find_tls_problem(message, &step);
-    if (tls_problem) {
-        leveret_fail(ret_err, LEVERET_CONFIG, "%.*s%s", (int)strcspn(tls_problem, "\n"),
-                     tls_problem, step);
+    const char *own = refusal ? NULL : find_own_problem(message, &step);
+    if (own) {
+        leveret_fail(ret_err, LEVERET_CONFIG, "%.*s%s", (int)strcspn(own, "\n"), own, step);
         return;
     }
     if (refusal)

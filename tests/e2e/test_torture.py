@@ -35,8 +35,8 @@ class Tortured(Worker):
     def launch(self, kind, nth):
         self.directory.mkdir(exist_ok=True)
         env = {"PATH": os.environ["PATH"], "LD_PRELOAD": str(pathlib.Path(FOLDER, "libfailing.so")),
-               "LEVERET_FAIL": f"{kind}:{nth}",
-               "LEVERET_FAIL_REPORT": str(self.directory / "report")}
+               "TORTURE_FAIL": f"{kind}:{nth}",
+               "TORTURE_REPORT": str(self.directory / "report")}
         with open(self.directory / "stdout", "ab") as out, \
                 open(self.directory / "stderr", "ab") as err:
             self.process = subprocess.Popen(
@@ -100,8 +100,8 @@ def test_a_call_that_fails(site, request, kind):
     counts = run_until_settled(site, kind, 0, "none").report()
     total = int(counts[kind == "system"])
     assert total > 500
-    seed = int(os.environ.get("LEVERET_SEED", random.randrange(1 << 30)))
-    print(f"LEVERET_SEED={seed}")
+    seed = int(os.environ.get("TORTURE_SEED", random.randrange(1 << 30)))
+    print(f"TORTURE_SEED={seed}")
     chosen = random.Random(seed)
     samples = SAMPLES_FULL if request.config.getoption("--full") else SAMPLES
     for nth in sorted(chosen.sample(range(1, total), samples)):

@@ -290,7 +290,7 @@ OPENS(open64)
 /* ---- preloaded ---- */
 
 __attribute__((constructor)) static void preloaded(void) {
-    const char *order = getenv("LEVERET_FAIL");
+    const char *order = getenv("TORTURE_FAIL");
     if (!order)
         return;
     bool memory = strncmp(order, "memory:", 7) == 0;
@@ -298,7 +298,7 @@ __attribute__((constructor)) static void preloaded(void) {
 }
 
 __attribute__((destructor)) static void report(void) {
-    const char *path = getenv("LEVERET_FAIL_REPORT");
+    const char *path = getenv("TORTURE_REPORT");
     if (!path)
         return;
     failing_end();

@@ -1,6 +1,7 @@
-/* One call fails, once: the Nth allocation, or the Nth system call, since the counting began. Linked
- * into a program (see torture.c), or preloaded into one, which LEVERET_FAIL then tells what to do:
- * "memory:N" or "system:N"; with N = 0 nothing fails, and the count goes to LEVERET_FAIL_REPORT. */
+/* One call fails, once: the Nth allocation, or the Nth system call, since the counting began.
+ * Linked into a program (see torture.c), or preloaded into one, which TORTURE_FAIL then tells what
+ * to do: "memory:N" or "system:N"; with N = 0 nothing fails, and the count goes to TORTURE_REPORT.
+ */
 #ifndef LEVERET_TESTS_FAILING_H
 #define LEVERET_TESTS_FAILING_H
 

@@ -25,7 +25,8 @@
 enum { RUN_GOOD, RUN_WITHOUT_FAILURE, RUN_GAVE_UP, RUN_LOST = 10, RUN_LEAKED, RUN_HUNG };
 
 static const char *const events[] = {
-    "{\"id\": \"1\", \"event\": \"order.placed\", \"payload\": {\"act\": \"effects\", \"list\": [1, \"two\", null]}}",
+    "{\"id\": \"1\", \"event\": \"order.placed\", \"payload\": {\"act\": \"effects\", \"list\": "
+    "[1, \"two\", null]}}",
     "{\"id\": \"2\", \"event\": \"order.placed\", \"payload\": {\"act\": \"retry\"}}",
     "{\"id\": \"3\", \"event\": \"order.paid\", \"payload\": {\"act\": \"snooze\"}}",
     "{\"id\": \"4\", \"event\": \"order.paid\", \"payload\": {\"act\": \"reject\"}}",
@@ -79,9 +80,9 @@ static int open_input(void) {
 }
 
 static enum leveret_code configure(struct lvt_config *config, struct leveret_error *err) {
-    static const char *const settings[] = {
-        "LEVERET_HANDLERS=" TORTURE_HANDLERS "," TORTURE_PLUGINS, "LEVERET_RABBITMQ_EXCHANGE=shop",
-        "LEVERET_DEAD_LETTER_QUEUE=dead", NULL};
+    static const char *const settings[] = {"LEVERET_HANDLERS=" TORTURE_HANDLERS "," TORTURE_PLUGINS,
+                                           "LEVERET_RABBITMQ_EXCHANGE=shop",
+                                           "LEVERET_DEAD_LETTER_QUEUE=dead", NULL};
     enum leveret_code code = lvt_config_init(config, err);
     if (code == LEVERET_OK)
         code = lvt_config_environment(config, (char **)(uintptr_t)settings, err);
@@ -239,10 +240,11 @@ int main(int argc, char **argv) {
     uint64_t nth = 1;
     while (count(&tally, run_child(kind, nth, left), name, nth))
         nth += step ? step : 1;
-    printf("%s: %llu of %llu calls failed, one a run: %llu runs went on, %llu ended with an error, "
-           "%llu were aborted by a library, %llu were wrong\n",
-           name, (unsigned long long)tally.runs, (unsigned long long)nth - 1,
-           (unsigned long long)tally.went_on, (unsigned long long)tally.gave_up,
-           (unsigned long long)tally.aborted, (unsigned long long)tally.bad);
+    printf(
+        "%s: %llu of %llu calls failed, one a run: %llu runs went on, %llu ended with an error, "
+        "%llu were aborted by a library, %llu were wrong\n",
+        name, (unsigned long long)tally.runs, (unsigned long long)nth - 1,
+        (unsigned long long)tally.went_on, (unsigned long long)tally.gave_up,
+        (unsigned long long)tally.aborted, (unsigned long long)tally.bad);
     return tally.bad > 0;
 }
