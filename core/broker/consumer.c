@@ -13,6 +13,9 @@
 /* Deliveries that are handed to the loop at once, at most: more would make it wait for the last. */
 #define BATCH_MAX 128
 #define IDLE_WAIT_MS 1000
+/* How long the broker may take to hear of the last acks. */
+#define LAST_ACKS_MS 1500
+#define LAST_LOOK_MS 50
 /* A body over max_body_bytes that the queue has nowhere to reject to is kept whole: the engine
  * dead-letters it. This is RabbitMQ's own limit by default. */
 #define KEPT_BODY_MAX ((uint64_t)128 << 20)
@@ -45,6 +48,7 @@ struct lvt_consumer {
 
     /* the thread's */
     uint64_t last_epoch;
+    bool acked;            /* anything, in this session */
     unsigned changes_seen; /* of the broker's queues */
     struct consuming *queues;
     size_t queue_count;
@@ -130,6 +134,7 @@ static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *
         if (item->epoch != consumer->last_epoch) {
             continue;
         }
+        consumer->acked = true;
         if (!item->requeue) {
             lvt_ack_window_finish(&consumer->window, item->tag, now_ms);
         } else if (lvt_ack_window_drop(&consumer->window, item->tag)) {
@@ -413,6 +418,85 @@ static enum leveret_code receive(struct lvt_consumer *consumer, struct lvt_link 
     return LEVERET_OK;
 }
 
+/* ---- the last acks ---- */
+
+/* A channel holds back acks for a quorum queue that is busy, and forgets them when it is closed. A
+ * consumer's beginning waits behind those that it has passed on; once it is answered the channel
+ * has heard that they are done, and passes on the rest, behind which the consumer's end waits.
+ * Those that consume cannot serve: they were cancelled before the last acks. */
+
+static amqp_bytes_t flush_tag(size_t queue, char buffer[LVT_SHORT_MAX + 1]) {
+    snprintf(buffer, LVT_SHORT_MAX + 1, "%zu.last", queue);
+    return amqp_cstring_bytes(buffer);
+}
+
+static int begin_last(struct lvt_consumer *consumer, amqp_connection_state_t amqp, size_t queue) {
+    char tag[LVT_SHORT_MAX + 1];
+    amqp_basic_consume_t consume = {.queue = amqp_cstring_bytes(consumer->queues[queue].name),
+                                    .consumer_tag = flush_tag(queue, tag)};
+    return amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_CONSUME_METHOD, &consume);
+}
+
+static int end_last(struct lvt_consumer *consumer, amqp_connection_state_t amqp, size_t queue) {
+    char tag[LVT_SHORT_MAX + 1];
+    amqp_basic_cancel_t cancel = {.consumer_tag = flush_tag(queue, tag)};
+    (void)consumer;
+    return amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_CANCEL_METHOD, &cancel);
+}
+
+/* Until so many methods of this kind have come. What else comes goes back when the channel closes.
+ */
+static bool await_answers(struct lvt_consumer *consumer, struct lvt_link *link,
+                          amqp_method_number_t method, size_t count, uint64_t due_ms) {
+    while (count > 0 && lvt_now_ms() < due_ms) {
+        struct lvt_incoming *incoming;
+        lvt_connection_enter(&link->connection);
+        bool good = lvt_frames_read(&consumer->frames, &incoming, NULL) == LEVERET_OK;
+        lvt_connection_leave(&link->connection);
+        if (!good) {
+            return false;
+        }
+        if (!incoming) {
+            lvt_link_wait(link, LAST_LOOK_MS);
+        } else if (incoming->kind == LVT_INCOMING_DELIVERY) {
+            lvt_delivery_free(incoming->delivery);
+        } else if (incoming->kind == LVT_INCOMING_METHOD) {
+            amqp_method_number_t id = incoming->method.id;
+            if (id == AMQP_CHANNEL_CLOSE_METHOD || id == AMQP_CONNECTION_CLOSE_METHOD) {
+                return false;
+            }
+            count -= id == method;
+        }
+    }
+    return count == 0;
+}
+
+static bool ask_each(struct lvt_consumer *consumer, struct lvt_link *link,
+                     int (*ask)(struct lvt_consumer *, amqp_connection_state_t, size_t),
+                     amqp_method_number_t answer, uint64_t due_ms) {
+    amqp_basic_qos_t qos = {.prefetch_count = 1};
+    amqp_connection_state_t amqp = link->connection.amqp;
+    size_t asked = 0;
+    lvt_connection_enter(&link->connection);
+    int status = amqp_send_method(amqp, LVT_CHANNEL, AMQP_BASIC_QOS_METHOD, &qos);
+    for (size_t i = 0; i < consumer->queue_count && status >= 0; i++) {
+        const struct consuming *queue = &consumer->queues[i];
+        if (queue->window > 0 && queue->route && queue->route->type == LVT_QUORUM) {
+            status = ask(consumer, amqp, i);
+            asked++;
+        }
+    }
+    lvt_connection_leave(&link->connection);
+    return status >= 0 && await_answers(consumer, link, answer, asked, due_ms);
+}
+
+static void flush_acks(struct lvt_consumer *consumer, struct lvt_link *link) {
+    uint64_t due_ms = lvt_now_ms() + LAST_ACKS_MS;
+    if (ask_each(consumer, link, begin_last, AMQP_BASIC_CONSUME_OK_METHOD, due_ms)) {
+        (void)ask_each(consumer, link, end_last, AMQP_BASIC_CANCEL_OK_METHOD, due_ms);
+    }
+}
+
 /* ---- the session ---- */
 
 static int wait_ms(struct lvt_consumer *consumer) {
@@ -448,6 +532,9 @@ static enum leveret_code work(struct lvt_consumer *consumer, struct lvt_link *li
         lvt_connection_leave(&link->connection);
         lvt_inbox_deliver(&consumer->broker->inbox, &consumer->received);
         if (code != LEVERET_OK || end) {
+            if (code == LEVERET_OK && consumer->acked) {
+                flush_acks(consumer, link);
+            }
             return code;
         }
         if (!more) {
@@ -465,6 +552,7 @@ static enum leveret_code session(struct lvt_link *link, struct leveret_error *er
         consumer->queues[i].not_before_ms = 0;
     }
     consumer->last_epoch++;
+    consumer->acked = false;
     atomic_store(&consumer->epoch, consumer->last_epoch);
     enum leveret_code code = work(consumer, link, err);
     atomic_store(&consumer->epoch, 0);
