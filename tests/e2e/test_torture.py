@@ -6,6 +6,8 @@ LEVERET_TORTURE   a build folder without sanitizers, with the program and libfai
 import os
 import pathlib
 import random
+import re
+import signal
 import subprocess
 
 import pytest
@@ -17,8 +19,9 @@ FOLDER = os.environ.get("LEVERET_TORTURE")
 SAMPLES, SAMPLES_FULL = 5, 300
 EVENTS = 20
 ABORTED = 86
-# It may end with an error, or because a library gave up; never by a signal.
+# It may end with an error, or because a library gave up; never by a crash of its own.
 ENDS = {OK, 1, 69, 70, 78, ABORTED}
+FRAME = re.compile(r"^(/\S+)\(.*\)\[0x", re.MULTILINE)
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="needs a build without sanitizers")
 
@@ -72,6 +75,15 @@ def settled(site, recorded, found):
     return recorded <= {row[2] for row in site.ledger()}
 
 
+def is_fair(code, text):
+    """Some libraries crash where they find no memory (libgssapi_krb5 1.20, below libpq, does)."""
+    if code != -signal.SIGSEGV:
+        return code in ENDS
+    frames = [pathlib.Path(path).name for path in FRAME.findall(text.partition("crashed after")[2])]
+    own = [name for name in frames if not name.startswith(("libc.", "libfailing."))]
+    return bool(own) and own[0] != "leveret"
+
+
 def run_until_settled(site, kind, nth, name):
     """One failing call; then, when the worker ended, one that nothing disturbs."""
     recorded, dead = publish_all(site)
@@ -84,7 +96,7 @@ def run_until_settled(site, kind, nth, name):
              lambda: (settled(site, recorded, found) and dead <= found) or not worker.running(), 60)
         code = worker.end()
         text = worker.log.text()
-        assert code in ENDS, f"{order}: ended with {code}: {text[-2000:]}"
+        assert is_fair(code, text), f"{order}: ended with {code}: {text[-2000:]}"
         if settled(site, recorded, found) and dead <= found:
             break
     assert settled(site, recorded, found) and dead <= found, f"lost after {kind}:{nth}: {text}"
@@ -104,5 +116,6 @@ def test_a_call_that_fails(site, request, kind):
     print(f"TORTURE_SEED={seed}")
     chosen = random.Random(seed)
     samples = SAMPLES_FULL if request.config.getoption("--full") else SAMPLES
-    for nth in sorted(chosen.sample(range(1, total), samples)):
+    given = os.environ.get("TORTURE_NTH")
+    for nth in [int(given)] if given else sorted(chosen.sample(range(1, total), samples)):
         run_until_settled(site, kind, nth, f"{kind}-{nth}")

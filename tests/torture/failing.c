@@ -5,10 +5,12 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -289,10 +291,25 @@ OPENS(open64)
 
 /* ---- preloaded ---- */
 
+static void crashed(int number) {
+    void *frames[40];
+    failing_end();
+    int count = backtrace(frames, 40);
+    if (write(STDERR_FILENO, "crashed after ", 14) > 0 &&
+        write(STDERR_FILENO, what, strlen(what)) > 0 && write(STDERR_FILENO, "\n", 1) > 0)
+        backtrace_symbols_fd(frames, count, STDERR_FILENO);
+    raise(number); /* which has its usual effect again */
+}
+
 __attribute__((constructor)) static void preloaded(void) {
     const char *order = getenv("TORTURE_FAIL");
     if (!order)
         return;
+    const struct sigaction action = {.sa_handler = crashed,
+                                     .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
+    void *frame;
+    sigaction(SIGSEGV, &action, NULL);
+    (void)backtrace(&frame, 1); /* loads what it needs while there is memory */
     bool memory = strncmp(order, "memory:", 7) == 0;
     failing_begin(memory ? FAILING_MEMORY : FAILING_SYSTEM, strtoull(order + 7, NULL, 10));
 }
