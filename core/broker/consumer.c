@@ -7,6 +7,7 @@
 #include "broker/ack_outbox.h"
 #include "broker/ack_window.h"
 #include "broker/frames.h"
+#include "broker/oversize.h"
 #include "broker/thread.h"
 #include "broker/topology.h"
 
@@ -16,9 +17,6 @@
 /* How long the broker may take to hear of the last acks. */
 #define LAST_ACKS_MS 1500
 #define LAST_LOOK_MS 50
-/* A body over max_body_bytes that the queue has nowhere to reject to is kept whole: the engine
- * dead-letters it. This is RabbitMQ's own limit by default. */
-#define KEPT_BODY_MAX ((uint64_t)128 << 20)
 
 enum subscription {
     IDLE,      /* waits for the topology, or for its time */
@@ -54,6 +52,7 @@ struct lvt_consumer {
     size_t queue_count;
     struct lvt_ack_window window;
     struct lvt_frames frames;
+    struct lvt_oversize oversize;
     struct lvt_delivery_list received;
 };
 
@@ -123,23 +122,42 @@ static int send_ack(void *ctx, uint64_t tag, bool multiple) {
     return amqp_basic_ack(connection->amqp, LVT_CHANNEL, tag, multiple);
 }
 
+/* Those that found no room come again. */
+static int call_waiting(struct lvt_consumer *consumer, struct lvt_link *link) {
+    struct lvt_oversize *oversize = &consumer->oversize;
+    int status = 0;
+    for (size_t i = 0; i < oversize->waiting_count && status >= 0; i++) {
+        if (lvt_ack_window_drop(&consumer->window, oversize->waiting[i])) {
+            status = amqp_basic_nack(link->connection.amqp, LVT_CHANNEL, oversize->waiting[i],
+                                     false, true);
+        }
+    }
+    oversize->waiting_count = 0;
+    return status;
+}
+
 static enum leveret_code settle(struct lvt_consumer *consumer, struct lvt_link *link, bool all,
                                 struct leveret_error *err) {
     const struct lvt_ack_list *taken;
     bool lost = !lvt_ack_outbox_take(&consumer->acks, &taken);
     uint64_t now_ms = lvt_now_ms();
     int status = 0;
+    bool room = false;
     for (size_t i = 0; i < taken->count && status >= 0; i++) {
         const struct lvt_ack *item = &taken->items[i];
         if (item->epoch != consumer->last_epoch) {
             continue;
         }
         consumer->acked = true;
+        room |= lvt_oversize_release(&consumer->oversize, item->tag);
         if (!item->requeue) {
             lvt_ack_window_finish(&consumer->window, item->tag, now_ms);
         } else if (lvt_ack_window_drop(&consumer->window, item->tag)) {
             status = amqp_basic_nack(link->connection.amqp, LVT_CHANNEL, item->tag, false, true);
         }
+    }
+    if (room && status >= 0) {
+        status = call_waiting(consumer, link);
     }
     if (status < 0) {
         return lvt_connection_lost(status, err);
@@ -259,17 +277,23 @@ static enum leveret_code subscribe(struct lvt_consumer *consumer, struct lvt_lin
 
 /* ---- what comes in ---- */
 
+static bool can_reject(struct lvt_consumer *consumer, unsigned queue) {
+    struct lvt_broker *broker = consumer->broker;
+    pthread_mutex_lock(&broker->status.mutex);
+    bool can = broker->queues.items[queue]->can_reject;
+    pthread_mutex_unlock(&broker->status.mutex);
+    return can;
+}
+
+/* What cannot be rejected is kept whole, where there is room: the engine dead-letters it. */
 static uint64_t body_limit(void *ctx, unsigned queue) {
     struct lvt_consumer *consumer = ctx;
     struct lvt_broker *broker = consumer->broker;
     if (queue >= consumer->queue_count) {
         return 0;
     }
-    pthread_mutex_lock(&broker->status.mutex);
-    bool can_reject = broker->queues.items[queue]->can_reject;
-    pthread_mutex_unlock(&broker->status.mutex);
-    return can_reject || broker->max_body_bytes > KEPT_BODY_MAX ? broker->max_body_bytes
-                                                                : KEPT_BODY_MAX;
+    uint64_t room = can_reject(consumer, queue) ? 0 : lvt_oversize_room(&consumer->oversize);
+    return room > broker->max_body_bytes ? room : broker->max_body_bytes;
 }
 
 static enum leveret_code unknown_consumer(struct leveret_error *err) {
@@ -287,10 +311,33 @@ static enum leveret_code take_delivery(struct lvt_consumer *consumer, struct lvt
         lvt_delivery_free(delivery);
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
     }
+    if (delivery->body.len > consumer->broker->max_body_bytes) {
+        lvt_oversize_keep(&consumer->oversize, incoming->tag, delivery->body.len);
+    }
     delivery->queue = consumer->queues[incoming->consumer].route;
     delivery->epoch = consumer->last_epoch;
     lvt_delivery_list_add(&consumer->received, delivery);
     return LEVERET_OK;
+}
+
+/* Rejected, it would be gone. Unacked, it goes back when there is room, or with the connection. */
+static enum leveret_code leave_unacked(struct lvt_consumer *consumer,
+                                       const struct lvt_incoming *incoming,
+                                       struct leveret_error *err) {
+    bool for_now = incoming->body_size <= LVT_OVERSIZE_BYTES_MAX &&
+                   lvt_oversize_wait(&consumer->oversize, incoming->tag);
+    struct lvt_field fields[] = {LVT_STRING("queue", consumer->queues[incoming->consumer].name),
+                                 LVT_INTEGER("bytes", (int64_t)incoming->body_size),
+                                 LVT_STRING("message_id", incoming->message_id.data)};
+    lvt_log(consumer->broker->log, for_now ? LVT_DEBUG : LVT_ERROR,
+            for_now ? "a message over max_body_bytes waits until others like it are dead-lettered"
+                    : "a message is too big to be kept and its queue has no dead-letter queue: it "
+                      "stays unacked; take it out of the queue, or give the queue a dead-letter "
+                      "exchange",
+            fields, sizeof fields / sizeof *fields);
+    return lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)
+               ? LEVERET_OK
+               : leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
 }
 
 static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *link,
@@ -299,25 +346,16 @@ static enum leveret_code reject(struct lvt_consumer *consumer, struct lvt_link *
     if (incoming->consumer >= consumer->queue_count) {
         return unknown_consumer(err);
     }
-    const struct consuming *queue = &consumer->queues[incoming->consumer];
-    struct lvt_field fields[] = {LVT_STRING("queue", queue->name),
+    if (!can_reject(consumer, incoming->consumer)) {
+        return leave_unacked(consumer, incoming, err);
+    }
+    struct lvt_field fields[] = {LVT_STRING("queue", consumer->queues[incoming->consumer].name),
                                  LVT_INTEGER("bytes", (int64_t)incoming->body_size),
                                  LVT_INTEGER("max_body_bytes", (int64_t)broker->max_body_bytes),
                                  LVT_STRING("message_id", incoming->message_id.data)};
-    size_t field_count = sizeof fields / sizeof *fields;
-    if (body_limit(consumer, incoming->consumer) != broker->max_body_bytes) {
-        /* Rejected, it would be gone. Unacked, it goes back when the connection closes. */
-        lvt_log(broker->log, LVT_ERROR,
-                "a message is too big to be kept and its queue has no dead-letter queue: it stays "
-                "unacked; take it out of the queue, or give the queue a dead-letter exchange",
-                fields, field_count);
-        return lvt_ack_window_add(&consumer->window, incoming->tag, incoming->consumer)
-                   ? LEVERET_OK
-                   : leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for a delivery");
-    }
     lvt_log(broker->log, LVT_WARN,
             "a message's body is over max_body_bytes: rejected to the dead-letter queue", fields,
-            field_count);
+            sizeof fields / sizeof *fields);
     int status = amqp_basic_reject(link->connection.amqp, LVT_CHANNEL, incoming->tag, 0);
     return status < 0 ? lvt_connection_lost(status, err) : LEVERET_OK;
 }
@@ -553,6 +591,8 @@ static enum leveret_code session(struct lvt_link *link, struct leveret_error *er
     }
     consumer->last_epoch++;
     consumer->acked = false;
+    consumer->oversize.bytes = 0;
+    consumer->oversize.count = consumer->oversize.waiting_count = 0;
     atomic_store(&consumer->epoch, consumer->last_epoch);
     enum leveret_code code = work(consumer, link, err);
     atomic_store(&consumer->epoch, 0);

@@ -1,4 +1,5 @@
 """Concurrency, rates, timeouts, and handlers that never seem to end."""
+import pathlib
 import re
 
 import pytest
@@ -117,3 +118,26 @@ def test_others_finish_while_one_handler_sleeps_for_ten_minutes(site):
 @pytest.mark.full
 def test_20000_others_finish_while_one_handler_sleeps_for_ten_minutes(site):
     asleep_while_others_finish(site, 20000)
+
+
+def test_bodies_over_the_limit_share_one_budget(site):
+    """In a queue that cannot reject, such bodies are kept until they are dead letters: 128 MiB
+    together, not each."""
+    queue = site.queue("huge.event")
+    site.broker.declare_exchange(site.exchange)
+    site.broker.declare(queue, bind=(site.exchange, "huge.event"))  # classic, without arguments
+    body = b"x" * (25 << 20)
+    ids = {f"huge-{number}" for number in range(16)}
+    for name in ids:
+        site.broker.publish("", queue, body, message_id=name)
+    site.handler("huge.event", "", queue_type="classic")
+    worker = site.worker()
+    found = {}
+    while len(found) < len(ids):
+        letter = site.dead(timeout_s=60)
+        found[letter.properties.message_id] = len(letter.body)
+    assert found == dict.fromkeys(ids, len(body))
+    status = pathlib.Path("/proc", str(worker.process.pid), "status").read_text()
+    peak_kb = int(re.search(r"VmHWM:\s+(\d+)", status)[1])
+    assert peak_kb < 300 * 1024, f"{peak_kb} KiB for {len(ids) * len(body) >> 10} KiB of bodies"
+    site.assert_settled(worker)

@@ -16,7 +16,7 @@ from harness.waiting import wait
 from harness.worker import OK, Worker
 
 FOLDER = os.environ.get("LEVERET_TORTURE")
-SAMPLES, SAMPLES_FULL = 5, 300
+SAMPLES, SAMPLES_FULL = 1, 300
 EVENTS = 20
 ABORTED = 86
 # It may end with an error, or because a library gave up; never by a crash of its own.
