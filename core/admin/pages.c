@@ -5,26 +5,15 @@
 
 #include "admin/private.h"
 
-/* A thousand event types make some 4 MB of metrics. */
-#define PAGE_BYTES_MAX (16u << 20)
-
 #define PLAIN "text/plain; charset=utf-8"
 
-static void make_metrics(const struct lvt_snapshot *snapshot, struct lvt_page *page) {
+static void make_metrics(const struct lvt_report *report, struct lvt_page *page) {
     page->content_type = "text/plain; version=0.0.4; charset=utf-8";
-    lvt_metrics_write(snapshot, &page->body);
+    lvt_buffer_append(&page->body, report->metrics.data, report->metrics.len);
 }
 
-static double depth_of_work(const struct lvt_snapshot *snapshot) {
-    int64_t depth = 0;
-    for (size_t i = 0; i < snapshot->queue_count; i++)
-        if (!snapshot->queues[i].dead_letters && snapshot->queues[i].depth > 0)
-            depth += snapshot->queues[i].depth;
-    return (double)depth;
-}
-
-static void make_json(const struct lvt_snapshot *snapshot, struct lvt_page *page) {
-    const uint64_t *outcomes = snapshot->stats->outcomes;
+static void make_json(const struct lvt_report *report, struct lvt_page *page) {
+    const uint64_t *outcomes = report->outcomes;
     const struct {
         const char *key;
         double value;
@@ -33,8 +22,8 @@ static void make_json(const struct lvt_snapshot *snapshot, struct lvt_page *page
         {"failed", (double)outcomes[LVT_OUTCOME_FAILED]},
         {"retried", (double)outcomes[LVT_OUTCOME_RETRIED]},
         {"duplicates", (double)outcomes[LVT_OUTCOME_DUPLICATE]},
-        {"queueDepth", depth_of_work(snapshot)},
-        {"uptimeSeconds", (double)snapshot->uptime_s},
+        {"queueDepth", (double)report->depth},
+        {"uptimeSeconds", (double)report->uptime_s},
     };
     page->content_type = "application/json";
     cJSON *json = cJSON_CreateObject();
@@ -56,49 +45,68 @@ static void make_health(bool well, const char *reason, struct lvt_page *page) {
     lvt_buffer_printf(&page->body, "%s\n", well ? "ok" : *reason ? reason : "no");
 }
 
-static void make_livez(const struct lvt_snapshot *snapshot, struct lvt_page *page) {
-    make_health(snapshot->live, snapshot->reason, page);
+static void make_livez(const struct lvt_report *report, struct lvt_page *page) {
+    make_health(report->live, report->reason, page);
 }
 
-static void make_readyz(const struct lvt_snapshot *snapshot, struct lvt_page *page) {
-    make_health(snapshot->ready, snapshot->reason, page);
+static void make_readyz(const struct lvt_report *report, struct lvt_page *page) {
+    make_health(report->ready, report->reason, page);
 }
 
-static void make_index(const struct lvt_snapshot *snapshot, struct lvt_page *page);
+static void make_index(const struct lvt_report *report, struct lvt_page *page);
 
-static const struct {
-    const char *path;
-    const char *title;
-    void (*make)(const struct lvt_snapshot *snapshot, struct lvt_page *page);
-} pages[] = {
-    {"/", "this list", make_index},
-    {"/metrics", "for Prometheus", make_metrics},
-    {"/metrics.json", "the counters", make_json},
-    {"/livez", "whether the worker works", make_livez},
-    {"/readyz", "whether the services it needs are there", make_readyz},
+static const struct lvt_page_kind pages[] = {
+    {"/", "this list", make_index, false},
+    {"/metrics", "for Prometheus", make_metrics, true},
+    {"/metrics.json", "the counters", make_json, true},
+    {"/livez", "whether the worker works", make_livez, true},
+    {"/readyz", "whether the services it needs are there", make_readyz, true},
 };
 
-static void make_index(const struct lvt_snapshot *snapshot, struct lvt_page *page) {
-    (void)snapshot;
+static void make_index(const struct lvt_report *report, struct lvt_page *page) {
+    (void)report;
     lvt_buffer_text(&page->body, "leveret " LEVERET_VERSION "\n\n");
     for (size_t i = 1; i < sizeof pages / sizeof pages[0]; i++)
         lvt_buffer_printf(&page->body, "%-14s %s\n", pages[i].path, pages[i].title);
 }
 
-void lvt_page_make(const struct lvt_admin_source *source, const char *path,
+const struct lvt_page_kind *lvt_page_find(const char *path) {
+    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++)
+        if (strcmp(path, pages[i].path) == 0)
+            return &pages[i];
+    return NULL;
+}
+
+void lvt_page_make(const struct lvt_page_kind *kind, const struct lvt_report *report,
                    struct lvt_page *ret_page) {
-    *ret_page = (struct lvt_page){.status = 200, .content_type = PLAIN};
-    lvt_buffer_init(&ret_page->body, PAGE_BYTES_MAX);
-    for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
-        if (strcmp(path, pages[i].path) != 0)
-            continue;
-        struct lvt_snapshot snapshot = {0};
-        source->snapshot(source->ctx, &snapshot);
-        pages[i].make(&snapshot, ret_page);
-        return;
-    }
-    ret_page->status = 404;
-    lvt_buffer_text(&ret_page->body, "no such page; / lists what there is\n");
+    *ret_page = (struct lvt_page){.status = kind ? 200 : 404, .content_type = PLAIN};
+    lvt_buffer_init(&ret_page->body, LVT_PAGE_BYTES_MAX);
+    if (kind)
+        kind->make(report, ret_page);
+    else
+        lvt_buffer_text(&ret_page->body, "no such page; / lists what there is\n");
+}
+
+/* ---- reports ---- */
+
+static int64_t depth_of_work(const struct lvt_snapshot *snapshot) {
+    int64_t depth = 0;
+    for (size_t i = 0; i < snapshot->queue_count; i++)
+        if (!snapshot->queues[i].dead_letters && snapshot->queues[i].depth > 0)
+            depth += snapshot->queues[i].depth;
+    return depth;
+}
+
+void lvt_report_make(const struct lvt_snapshot *snapshot, struct lvt_buffer *metrics,
+                     struct lvt_report *ret_report) {
+    *ret_report = (struct lvt_report){.live = snapshot->live,
+                                      .ready = snapshot->ready,
+                                      .depth = depth_of_work(snapshot),
+                                      .uptime_s = snapshot->uptime_s};
+    memcpy(ret_report->reason, snapshot->reason, sizeof ret_report->reason);
+    memcpy(ret_report->outcomes, snapshot->stats->outcomes, sizeof ret_report->outcomes);
+    lvt_metrics_write(snapshot, metrics);
+    ret_report->metrics = lvt_bytes(metrics->data, metrics->failed ? 0 : metrics->len);
 }
 
 const char *lvt_admin_library(void) {

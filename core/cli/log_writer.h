@@ -9,12 +9,16 @@
 struct lvt_log_writer {
     int fd;
     struct lvt_log_style style;
+    unsigned lane;         /* a field of every line; 0: none */
     pthread_mutex_t mutex; /* keeps a line whole that takes several writes */
 };
 
 /* The descriptor stays the caller's. Colours are for terminals, and only in the text format. */
 void lvt_log_writer_init(struct lvt_log_writer *writer, int fd, enum lvt_log_format format,
                          bool colours);
+/* One of several processes that write to the descriptor: its lines have its number, and stay whole
+ * beside theirs. */
+void lvt_log_writer_share(struct lvt_log_writer *writer, unsigned lane);
 void lvt_log_writer_done(struct lvt_log_writer *writer);
 
 /* A sink for struct lvt_log; ctx is the writer. From any thread. A line that cannot be written is

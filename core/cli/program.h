@@ -36,6 +36,12 @@ enum leveret_code lvt_program_configure(struct lvt_program *program, const char 
 /* A worker with the handlers that the configuration names. */
 enum leveret_code lvt_program_make_worker(struct lvt_program *program,
                                           struct leveret_error *err) LVT_MUST_CHECK;
+/* supervise.c: runs the worker that was made until it is asked to stop. */
+enum leveret_code lvt_program_run_worker(struct lvt_program *program,
+                                         struct leveret_error *err) LVT_MUST_CHECK;
+/* Runs as many lanes as are configured, until they have ended: the exit code. The program is done
+ * then. Returns in the lanes as well. */
+int lvt_program_supervise(struct lvt_program *program);
 void lvt_program_done(struct lvt_program *program);
 
 /* The exit code that fits. */

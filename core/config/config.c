@@ -86,6 +86,16 @@ const struct lvt_key lvt_config_keys[] = {
         "The largest body; a larger one is rejected unread."),
     KEY("shutdown_timeout_ms", DURATION, shutdown_timeout_ms, "30000", 0, DAY_MS, NULL,
         "How long a shutdown waits for events under way, which then go back to their queues."),
+    KEY("lanes", COUNT, lanes, "1", 1, 256, NULL,
+        "Worker processes under one supervisor; `auto`: one for each processor."),
+    KEY("crash_limit", INTEGER, crash_limit, "2", 1, 1000, NULL,
+        "Crashes of a lane that an event may cause before it goes to the dead letters."),
+    KEY("hard_timeout_ms", DURATION, hard_timeout_ms, "60000", 100, DAY_MS, NULL,
+        "How long a handler may keep the processor without coming back, on a thread of a blocking "
+        "plugin after its `timeout_ms`: then its lane is killed, and the event charged."),
+    KEY("state_dir", TEXT, state_dir, NULL, 1, 4000, NULL,
+        "Where crashes that events caused are remembered; without it `$STATE_DIRECTORY`, "
+        "`$XDG_STATE_HOME/leveret` or `~/.local/state/leveret`."),
 };
 const size_t lvt_config_key_count = sizeof lvt_config_keys / sizeof *lvt_config_keys;
 

@@ -21,6 +21,7 @@ enum lvt_key_type {
     LVT_KEY_LIST,     /* struct lvt_strings; one text counts as a list of one */
     LVT_KEY_CHOICE,   /* an enum, one of `choices` */
     LVT_KEY_BIND,     /* a list, or false for none: sets bind_none */
+    LVT_KEY_COUNT,    /* uint32_t; "auto" is 0 */
     LVT_KEY_JSON,     /* a table of tables, free in form, as JSON text; its values are not shown */
 };
 
@@ -83,6 +84,10 @@ struct lvt_config {
     uint64_t memory_kb;
     uint64_t max_body_bytes;
     uint64_t shutdown_timeout_ms;
+    uint32_t lanes; /* 0: one for each processor */
+    uint32_t crash_limit;
+    uint64_t hard_timeout_ms;
+    char *state_dir; /* NULL: the usual place */
 };
 
 extern const struct lvt_key lvt_config_keys[];

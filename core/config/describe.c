@@ -54,6 +54,10 @@ void lvt_key_expected(const struct lvt_key *key, struct lvt_buffer *out) {
     case LVT_KEY_LONG:
         write_range(key, "a whole number from ", " to ", out);
         return;
+    case LVT_KEY_COUNT:
+        write_range(key, "a whole number from ", " to ", out);
+        lvt_buffer_text(out, ", or \"auto\"");
+        return;
     case LVT_KEY_NUMBER:
         write_range(key, "a number from ", " to ", out);
         return;
@@ -89,7 +93,7 @@ static const char *type_name(enum lvt_key_type type) {
         [LVT_KEY_NUMBER] = "number",     [LVT_KEY_BOOLEAN] = "boolean",
         [LVT_KEY_DURATION] = "duration", [LVT_KEY_LIST] = "list",
         [LVT_KEY_CHOICE] = "choice",     [LVT_KEY_BIND] = "list or false",
-        [LVT_KEY_JSON] = "table",
+        [LVT_KEY_JSON] = "table",        [LVT_KEY_COUNT] = "integer or auto",
     };
     return names[type];
 }
@@ -109,6 +113,7 @@ static void write_limits(const struct lvt_key *key, struct lvt_buffer *out) {
     case LVT_KEY_INTEGER:
     case LVT_KEY_LONG:
     case LVT_KEY_NUMBER:
+    case LVT_KEY_COUNT:
     case LVT_KEY_DURATION:
         write_range(key, "", " to ", out);
         return;

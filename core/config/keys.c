@@ -88,7 +88,7 @@ static enum leveret_code set_number(const struct lvt_key *key, void *field, doub
     }
     if (key->type == LVT_KEY_NUMBER) {
         *(double *)field = number;
-    } else if (key->type == LVT_KEY_INTEGER) {
+    } else if (key->type == LVT_KEY_INTEGER || key->type == LVT_KEY_COUNT) {
         *(uint32_t *)field = (uint32_t)number;
     } else {
         *(uint64_t *)field = (uint64_t)number;
@@ -209,6 +209,12 @@ static enum leveret_code set_value(const struct lvt_key *key, void *field,
             return set_number(key, field, duration_ms);
         }
         __attribute__((fallthrough));
+    case LVT_KEY_COUNT:
+        if (value->kind == LVT_VALUE_TEXT && strcmp(value->text, "auto") == 0) {
+            *(uint32_t *)field = 0;
+            return LEVERET_OK;
+        }
+        __attribute__((fallthrough));
     case LVT_KEY_INTEGER:
     case LVT_KEY_LONG:
     case LVT_KEY_NUMBER:
@@ -278,6 +284,7 @@ enum leveret_code lvt_key_set_text(const struct lvt_key *key, void *target, cons
     case LVT_KEY_INTEGER:
     case LVT_KEY_LONG:
     case LVT_KEY_NUMBER:
+    case LVT_KEY_COUNT:
         /* Of what strtod accepts only the decimal spellings. */
         if (text[0] && text[strspn(text, "0123456789.eE+-")] == '\0') {
             char *end;

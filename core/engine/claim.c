@@ -92,6 +92,7 @@ void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event) {
     if (event->id.len == 0) {
         if (!event->handler->forwards)
             engine->options.stats->events_without_id++;
+        lvt_quarantine_name(engine, event);
         lvt_run_queue(engine, event);
         return;
     }

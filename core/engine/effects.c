@@ -81,8 +81,11 @@ static void rows_answered(void *ctx, enum lvt_answer answer, const struct lvt_ro
         lvt_effect_outage(run, "PostgreSQL is away");
         return;
     }
+    struct lvt_engine *engine = effect->engine;
     lvt_effect_free(effect);
+    lvt_run_enter(run);
     done(done_ctx, answer, rows, error);
+    lvt_run_leave(engine);
 }
 
 static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
@@ -120,11 +123,14 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
     }
     lvt_invalidate_done *done = effect->done.invalidate;
     void *done_ctx = effect->ctx;
+    struct lvt_engine *engine = effect->engine;
     lvt_effect_free(effect);
+    lvt_run_enter(run);
     if (answer == LVT_ANSWER_ERROR)
         done(done_ctx, LVT_ANSWER_ERROR, 0, error->text);
     else
         done(done_ctx, LVT_ANSWER_OK, -1, NULL);
+    lvt_run_leave(engine);
 }
 
 static void stop_waiting(struct lvt_effect *effect) {
@@ -271,13 +277,17 @@ static void reply_answered(void *ctx, enum lvt_answer answer, const struct lvt_r
     struct lvt_run *run = effect->run;
     lvt_reply_done *done = effect->done.reply;
     void *done_ctx = effect->ctx;
+    struct lvt_engine *engine = effect->engine;
     lvt_effect_free(effect);
     if (!run)
         return;
-    if (answer == LVT_ANSWER_OUTAGE)
+    if (answer == LVT_ANSWER_OUTAGE) {
         lvt_effect_outage(run, "Redis is away");
-    else
-        done(done_ctx, answer, reply, error);
+        return;
+    }
+    lvt_run_enter(run);
+    done(done_ctx, answer, reply, error);
+    lvt_run_leave(engine);
 }
 
 void lvt_effect_redis(struct lvt_run *run, const struct lvt_bytes *argv, size_t argc,
@@ -308,12 +318,17 @@ static void removed_answered(void *ctx, enum lvt_answer answer, int64_t removed,
     void *done_ctx = effect->ctx;
     int64_t total = effect->removed;
     char *first_error = effect->error;
+    struct lvt_engine *engine = effect->engine;
     effect->error = NULL;
     lvt_effect_free(effect);
-    if (run && first_error)
-        done(done_ctx, LVT_ANSWER_ERROR, 0, first_error);
-    else if (run)
-        done(done_ctx, LVT_ANSWER_OK, total, NULL);
+    if (run) {
+        lvt_run_enter(run);
+        if (first_error)
+            done(done_ctx, LVT_ANSWER_ERROR, 0, first_error);
+        else
+            done(done_ctx, LVT_ANSWER_OK, total, NULL);
+        lvt_run_leave(engine);
+    }
     free(first_error);
 }
 
@@ -361,9 +376,13 @@ static void http_answered(void *ctx, const struct lvt_http_response *response, c
     struct lvt_run *run = effect->run;
     lvt_http_done *done = effect->done.http;
     void *done_ctx = effect->ctx;
+    struct lvt_engine *engine = effect->engine;
     lvt_effect_free(effect);
-    if (run)
-        done(done_ctx, response, error);
+    if (!run)
+        return;
+    lvt_run_enter(run);
+    done(done_ctx, response, error);
+    lvt_run_leave(engine);
 }
 
 void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request,
@@ -377,13 +396,16 @@ void lvt_effect_http(struct lvt_run *run, const struct lvt_http_request *request
 
 static void slept(struct lvt_timer *timer) {
     struct lvt_effect *effect = LVT_CONTAINER_OF(timer, struct lvt_effect, timer);
-    struct lvt_handler *handler = effect->run->handler;
+    struct lvt_run *run = effect->run;
+    struct lvt_handler *handler = run->handler;
     struct lvt_engine *engine = effect->engine;
     bool turn = effect->kind == LVT_EFFECT_TURN;
     void (*done)(void *ctx) = effect->done.sleep;
     void *done_ctx = effect->ctx;
     lvt_effect_free(effect);
+    lvt_run_enter(run);
     done(done_ctx);
+    lvt_run_leave(engine);
     if (turn && handler->interrupted == 0)
         lvt_handler_wake(engine, handler);
 }

@@ -125,6 +125,10 @@ bool lvt_engine_pump(struct lvt_engine *engine) {
     return more;
 }
 
+struct lvt_blackbox *lvt_engine_blackbox(const struct lvt_engine *engine) {
+    return engine->options.blackbox;
+}
+
 size_t lvt_engine_in_flight(const struct lvt_engine *engine) {
     return engine->in_flight;
 }
@@ -160,8 +164,9 @@ void lvt_engine_drain(struct lvt_engine *engine) {
 static void abandon_event(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_run *run = event->run;
     if (event->stage == LVT_STAGE_RUNNING) {
-        run->handler->runtime->abort(run->handler->runtime_self, run);
+        lvt_run_abort(run);
         run->finished = true;
+        lvt_quarantine_end(run);
         lvt_effects_end(run);
         lvt_timer_stop(engine->clock.timers, &run->timeout);
     }

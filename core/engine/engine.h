@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "blackbox/blackbox.h"
 #include "engine/ports.h"
 #include "engine/routes.h"
 #include "engine/stats.h"
@@ -28,6 +29,10 @@ struct lvt_engine_options {
     uint64_t max_delay_ms; /* and attempts: what one event may ask for */
     uint32_t max_attempts;
     uint32_t pool; /* transactions that the ledger runs at once */
+    /* What a supervisor reads and writes; NULL, both: there is none. */
+    struct lvt_blackbox *blackbox;
+    const struct lvt_charges *charges;
+    uint32_t crash_limit; /* charges that send an event to the dead letters */
     /* Makes the loop pump soon. Called from any thread; NULL: nobody posts from others. */
     void (*wake)(void *ctx);
     void *wake_ctx;

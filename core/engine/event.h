@@ -46,6 +46,10 @@ struct lvt_event {
     uint32_t waits;         /* in a row: each longer than the one before */
     struct lvt_timer timer; /* ends a wait */
 
+    bool suspect;     /* it may have ended a lane: it runs alone */
+    bool condemned;   /* it has, too often: it does not run any more */
+    uint32_t crashes; /* how often it has */
+
     struct lvt_run *run;
     uint64_t duration_ms;
     uint32_t conflicts; /* transactions that PostgreSQL asked to run again */

@@ -28,6 +28,7 @@ void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event) {
     if (event->handler->retired && !lvt_event_reroute(engine, event))
         return;
     lvt_event_enter(engine, event, LVT_STAGE_READY);
+    lvt_quarantine_queue(engine, event);
     lvt_event_append(&event->handler->ready, event);
     lvt_handler_wake(engine, event->handler);
 }
@@ -125,6 +126,8 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
         lvt_event_forget(engine, event);
         return;
     }
+    if (lvt_quarantine_holds(engine, event))
+        return;
     if (!event->run)
         event->run = lvt_arena_alloc(&event->delivery->arena, sizeof *event->run);
     if (!event->run) {
@@ -136,6 +139,7 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
     run->started_ms = engine->clock.now_ms(engine->clock.self);
     event->judged = false;
     handler->running++;
+    lvt_quarantine_begin(run);
     lvt_event_enter(engine, event, LVT_STAGE_RUNNING);
     observe_age(engine, event);
     run->timeout.fire = timed_out;
@@ -146,7 +150,9 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
         lvt_run_finish(run, &verdict);
         return;
     }
+    lvt_run_enter(run);
     handler->runtime->start(handler->runtime_self, run);
+    lvt_run_leave(engine);
 }
 
 /* True when the handler has more to start. */
@@ -163,10 +169,30 @@ static bool start_some(struct lvt_engine *engine, struct lvt_handler *handler, u
     return false;
 }
 
+/* Each when nothing else runs. False: nothing else may start yet. */
+static bool start_suspects(struct lvt_engine *engine, unsigned *budget) {
+    struct lvt_event *event;
+    while (engine->suspects_wait) {
+        if (engine->running > 0 || *budget == 0)
+            return false;
+        if (!(event = lvt_quarantine_take(engine)))
+            break;
+        if (!take_token(engine, event->handler)) {
+            lvt_run_queue(engine, event);
+            return false;
+        }
+        (*budget)--;
+        start(engine, event);
+    }
+    return true;
+}
+
 bool lvt_run_step(struct lvt_engine *engine) {
     unsigned budget = STARTS_PER_PUMP;
     if (!engine->ledger.ready(engine->ledger.self))
         return false;
+    if (!start_suspects(engine, &budget))
+        return budget == 0;
     while (engine->startable && budget > 0) {
         struct lvt_handler *handler = engine->startable;
         engine->startable = handler->startable_next;
@@ -206,6 +232,7 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     lvt_effects_end(run);
     if (!commits(&event->verdict))
         lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
+    lvt_quarantine_end(run);
     for (struct lvt_handler *counts = run->handler; counts; counts = counts->successor) {
         counts->running--;
         lvt_handler_wake(engine, counts);
@@ -214,10 +241,17 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     lvt_event_append(&engine->to_settle, event);
 }
 
+void lvt_run_abort(struct lvt_run *run) {
+    struct lvt_engine *engine = run->engine;
+    lvt_run_enter(run); /* a plugin hears that its calls are over */
+    run->handler->runtime->abort(run->handler->runtime_self, run);
+    lvt_run_leave(engine);
+}
+
 void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict) {
     if (run->finished)
         return;
-    run->handler->runtime->abort(run->handler->runtime_self, run);
+    lvt_run_abort(run);
     lvt_run_finish(run, verdict);
 }
 

@@ -24,6 +24,7 @@ static void ack_all(struct lvt_engine *engine, struct lvt_event *event) {
 /* What became of it is safe: the end of its way. */
 static void finish(struct lvt_engine *engine, struct lvt_event *event) {
     ack_all(engine, event);
+    lvt_quarantine_settled(engine, event);
     lvt_outcome_report(engine, event);
     lvt_event_forget(engine, event);
 }
@@ -76,8 +77,9 @@ static void publish(struct lvt_engine *engine, struct lvt_event *event) {
 static void send_on(struct lvt_engine *engine, struct lvt_event *event,
                     struct lvt_destination destination, enum lvt_story story) {
     int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
-    uint32_t attempts_made =
-        event->run && story != LVT_STORY_NONE ? event->attempt : event->attempt - 1;
+    uint32_t attempts_made = (event->run && story != LVT_STORY_NONE) || event->condemned
+                                 ? event->attempt
+                                 : event->attempt - 1;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_give_back(engine, event); /* until there is memory */
         return;

@@ -38,6 +38,9 @@ struct lvt_engine {
     uint32_t tx_open;
     uint64_t sessions_lost; /* by the ledger, so far */
     bool draining;
+    size_t running;     /* handlers that have begun and not ended */
+    unsigned entered;   /* how deep the loop's thread is in handlers' code */
+    bool suspects_wait; /* perhaps: among the ready events there may be some */
 
     pthread_mutex_t post_lock; /* over the letters */
     struct lvt_letter *letters;
@@ -104,7 +107,22 @@ void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event);
 void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict);
 /* It may start some of the events that wait for it. */
 void lvt_handler_wake(struct lvt_engine *engine, struct lvt_handler *handler);
+/* Has the runtime forget a run that has not finished. */
+void lvt_run_abort(struct lvt_run *run);
 void lvt_handlers_wake(struct lvt_engine *engine);
+
+/* quarantine.c */
+/* Gives an event without an id a key to be charged by. */
+void lvt_quarantine_name(struct lvt_engine *engine, struct lvt_event *event);
+/* The event becomes ready. */
+void lvt_quarantine_queue(struct lvt_engine *engine, struct lvt_event *event);
+/* True: it does not start now, and is not the caller's any more. */
+bool lvt_quarantine_holds(struct lvt_engine *engine, struct lvt_event *event);
+/* A suspect, off its handler's list; NULL when there is none. */
+struct lvt_event *lvt_quarantine_take(struct lvt_engine *engine);
+void lvt_quarantine_begin(struct lvt_run *run);
+void lvt_quarantine_end(struct lvt_run *run);
+void lvt_quarantine_settled(struct lvt_engine *engine, const struct lvt_event *event);
 
 /* effects.c */
 /* Nothing that the run asked for is answered any more. Its transaction stays open. */

@@ -46,6 +46,8 @@ static void watch(struct lvt_timer *timer) {
             lane->consuming_at_ms = now_ms(lane);
     bool ready = lvt_lane_ready(lane, reason, sizeof reason);
     atomic_store_explicit(&lane->shown.ready, ready, memory_order_relaxed);
+    if (lane->options.post)
+        lvt_lane_beat(lane, ready);
     if (ready && !lane->everything_ready) {
         lane->everything_ready = true;
         LVT_LOG(lane->options.log, LVT_INFO, "ready: consuming",
@@ -138,6 +140,7 @@ void lvt_lane_reload(struct lvt_lane *lane) {
 
 static enum leveret_code make_engine(struct lvt_lane *lane, struct leveret_error *err) {
     const struct lvt_config *config = lane->options.config;
+    const struct lvt_post *post = lane->options.post;
     lane->stats = lvt_stats_new(now_ms(lane));
     if (!lane->stats)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the counters");
@@ -151,6 +154,9 @@ static enum leveret_code make_engine(struct lvt_lane *lane, struct leveret_error
                                                .max_delay_ms = config->limits.max_delay_ms,
                                                .max_attempts = config->limits.max_attempts,
                                                .pool = config->postgres.pool,
+                                               .blackbox = post ? post->box : NULL,
+                                               .charges = post ? post->charges : NULL,
+                                               .crash_limit = config->crash_limit,
                                                .wake = wake_engine,
                                                .wake_ctx = lane};
     return lvt_engine_new(&options, &lane->engine, err);
@@ -236,7 +242,8 @@ static enum leveret_code start_admin(struct lvt_lane *lane, struct leveret_error
 }
 
 enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err) {
-    enum leveret_code code = start_admin(lane, err);
+    enum leveret_code code =
+        lane->options.post ? lvt_lane_line_open(lane, err) : start_admin(lane, err);
     if (code == LEVERET_OK)
         code = lvt_cache_start(lane->cache, err);
     if (code == LEVERET_OK)

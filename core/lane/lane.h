@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "blackbox/blackbox.h"
 #include "config/config.h"
 #include "engine/routes.h"
 #include "engine/stats.h"
@@ -18,6 +19,7 @@ struct lvt_lane_options {
     const struct lvt_config *config;
     struct lvt_routes *routes;
     const struct lvt_log *log;
+    const struct lvt_post *post; /* NULL: nobody supervises it, and it serves the pages itself */
 };
 
 /* What other threads may see of a lane, as of the last turn of its loop. */

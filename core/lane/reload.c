@@ -38,6 +38,8 @@ void lvt_lane_reload_now(struct lvt_lane *lane) {
         lvt_log(lane->options.log, LVT_INFO, "reload: comparing the handlers with their files",
                 NULL, 0);
     scan(lane, true);
+    if (lane->options.post)
+        atomic_fetch_add(&lane->options.post->box->reloads, 1);
 }
 
 enum leveret_code lvt_lane_follow_files(struct lvt_lane *lane, struct leveret_error *err) {

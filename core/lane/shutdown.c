@@ -20,6 +20,8 @@ void lvt_lane_drain(struct lvt_lane *lane) {
         return;
     lane->stage = LVT_LANE_DRAINING;
     atomic_store_explicit(&lane->shown.ready, false, memory_order_relaxed);
+    if (lane->options.post)
+        atomic_store(&lane->options.post->box->ready, false);
     say(lane, "shutdown: consuming stops");
     lvt_lane_stop_following(lane);
     lvt_broker_cancel(lane->broker);
@@ -55,6 +57,7 @@ static void port_closed(struct lvt_lane *lane, const char *text) {
     uv_close((uv_handle_t *)&lane->engine_wake, NULL);
     uv_close((uv_handle_t *)&lane->stop_wake, NULL);
     uv_close((uv_handle_t *)&lane->reload_wake, NULL);
+    lvt_lane_line_close(lane);
     lvt_loop_close(&lane->loop);
 }
 

@@ -18,6 +18,14 @@ enum lvt_lane_stage {
     LVT_LANE_CLOSING,
 };
 
+/* To the supervisor. */
+struct lvt_lane_line {
+    uv_poll_t poll;
+    bool open;
+    struct lvt_buffer out; /* an answer that is on its way */
+    size_t sent;
+};
+
 struct lvt_lane {
     struct lvt_lane_options options;
     struct lvt_loop loop;
@@ -33,6 +41,7 @@ struct lvt_lane {
     struct lvt_folders *folders; /* NULL: not watched */
     uv_async_t broker_wake, engine_wake, stop_wake, reload_wake;
     struct lvt_timer counters, watch, deadline, scan_again;
+    struct lvt_lane_line line;
     enum lvt_lane_stage stage;
     bool started;
     bool everything_ready;           /* has been logged */
@@ -59,6 +68,13 @@ void lvt_lane_snapshot(void *ctx, struct lvt_snapshot *ret_snapshot);
 /* The queues as they are now, in lane->queues; how many. */
 size_t lvt_lane_queues(struct lvt_lane *lane);
 bool lvt_lane_ready(struct lvt_lane *lane, char *reason, size_t size);
+
+/* line.c */
+enum leveret_code lvt_lane_line_open(struct lvt_lane *lane,
+                                     struct leveret_error *err) LVT_MUST_CHECK;
+void lvt_lane_line_close(struct lvt_lane *lane);
+/* Shows the supervisor that the loop turns. */
+void lvt_lane_beat(struct lvt_lane *lane, bool ready);
 
 /* shutdown.c */
 /* Consumes no more, and starts no handler. */

@@ -236,7 +236,9 @@ void lvt_log_line(const struct lvt_log_style *style, enum lvt_level level, const
                   const struct lvt_field *fields, size_t field_count, struct lvt_log_text *ret) {
     bool json = style->format == LVT_LOG_JSON, is_cut = false;
     struct lvt_buffer line;
-    lvt_buffer_init_fixed(&line, ret->text, sizeof ret->text);
+    size_t max = style->max_bytes;
+    lvt_buffer_init_fixed(&line, ret->text,
+                          max > 0 && max < LVT_LOG_LINE_MAX ? max + 1 : sizeof ret->text);
     line.max -= TAIL_MAX;
     if (json) {
         json_line(&line, level, text);

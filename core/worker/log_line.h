@@ -12,7 +12,8 @@ enum lvt_log_format { LVT_LOG_TEXT, LVT_LOG_JSON };
 
 struct lvt_log_style {
     enum lvt_log_format format;
-    bool colours; /* for terminals; only in the text format */
+    bool colours;     /* for terminals; only in the text format */
+    size_t max_bytes; /* of a line; 0: LVT_LOG_LINE_MAX */
 };
 
 #define LVT_LOG_LINE_MAX 16383

@@ -108,7 +108,8 @@ const struct leveret_host *leveret_host(void) {
 /* ---- running ---- */
 
 enum leveret_code lvt_worker_prepare(struct leveret_worker *worker, struct leveret_error *err) {
-    const struct lvt_lane_options options = {&worker->config, &worker->routes, &worker->log};
+    const struct lvt_lane_options options = {&worker->config, &worker->routes, &worker->log,
+                                             worker->post};
     struct lvt_lane *lane;
     if (worker->routes.handler_count == 0)
         return leveret_fail(err, LEVERET_CONFIG,

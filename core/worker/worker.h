@@ -24,6 +24,7 @@ struct leveret_worker {
     struct lvt_routes routes;
     struct lvt_log log;
     struct lvt_program_log program_log; /* of the program that embeds it */
+    const struct lvt_post *post;        /* NULL: nobody supervises it */
     _Atomic(struct lvt_lane *) lane;    /* from the run's begin on, until the worker is freed */
     atomic_int stage;                   /* enum lvt_worker_stage */
     atomic_bool stopping;

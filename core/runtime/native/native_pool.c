@@ -18,6 +18,19 @@ void lvt_native_pool_remove(struct lvt_native *native, struct lvt_native_slot *s
     native->queued_count--;
 }
 
+/* The event is this thread's until it comes back, which it has its own time for, and then as long
+ * as any handler. */
+static void take_seat(struct lvt_native_worker *worker, const struct lvt_run *run) {
+    struct lvt_blackbox *box = lvt_engine_blackbox(worker->native->engine);
+    struct lvt_subject subject;
+    if (box && !worker->seat)
+        worker->seat = lvt_blackbox_sit(box);
+    if (!worker->seat)
+        return;
+    lvt_run_subject(run, &subject);
+    lvt_seat_enter(worker->seat, &subject, run->handler->options.timeout_ms + box->hard_timeout_ms);
+}
+
 /* With the lock held, which it lets go while the plugin has the event. */
 static void handle(struct lvt_native_worker *worker, struct lvt_native_slot *slot) {
     struct lvt_native *native = worker->native;
@@ -26,8 +39,11 @@ static void handle(struct lvt_native_worker *worker, struct lvt_native_slot *slo
     slot->stage = LVT_SLOT_HANDLED;
     slot->worker = worker;
     native->busy++;
+    take_seat(worker, slot->run);
     pthread_mutex_unlock(&native->lock);
     int32_t verdict = native->plugin->handle(native->self, event);
+    if (worker->seat)
+        lvt_seat_leave(worker->seat);
     if (verdict != LEVERET_PENDING)
         lvt_native_finish(event, verdict, NULL, -1);
     pthread_mutex_lock(&native->lock);
@@ -52,7 +68,9 @@ static void *work(void *ctx) {
             pthread_cond_wait(&native->work, &native->lock);
     }
     bool last_orphan = --native->alive == 0 && native->orphaned;
+    struct lvt_seat *seat = worker->seat; /* which is the plugin's memory */
     pthread_mutex_unlock(&native->lock);
+    lvt_blackbox_stand(seat);
     if (last_orphan)
         lvt_native_dispose(native);
     return NULL;

@@ -76,8 +76,10 @@ static struct lvt_native_call *take_calls(struct lvt_native_slot *slot) {
 static void end_run(struct lvt_native_slot *slot) {
     struct lvt_native *native = slot->native;
     struct lvt_run *run = slot->run;
+    struct lvt_engine *engine = run->engine;
     struct lvt_verdict verdict;
     char text[80];
+    lvt_run_enter(run); /* the plugin may hear that its calls are over */
     judge(slot, text, sizeof text, &verdict);
     pthread_mutex_lock(&native->lock);
     struct lvt_native_call *calls = take_calls(slot);
@@ -89,6 +91,7 @@ static void end_run(struct lvt_native_slot *slot) {
     pthread_mutex_unlock(&native->lock);
     unpost_when_idle(native);
     lvt_native_calls_cancel(calls);
+    lvt_run_leave(engine);
 }
 
 /* With the lock held, of an event that is not finished. True: the loop's thread is to end the run.

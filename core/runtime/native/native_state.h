@@ -56,7 +56,8 @@ struct lvt_native_slot {
 struct lvt_native_worker {
     struct lvt_native *native;
     pthread_t thread;
-    bool stuck; /* with an event that is over */
+    struct lvt_seat *seat; /* NULL: there is nobody to see it, or none was free */
+    bool stuck;            /* with an event that is over */
 };
 
 struct lvt_native_block;
