@@ -87,7 +87,7 @@ enum leveret_code lvt_admin_start(const struct lvt_admin_options *options,
     struct lvt_admin *admin = calloc(1, sizeof *admin);
     if (!admin)
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    const struct lvt_server_options server = {options->listen, options->log, admin, asked};
+    const struct lvt_server_options server = {options->listen, admin, asked};
     admin->source = options->source;
     enum leveret_code code = lvt_server_start(&server, &admin->server, err);
     if (code == LEVERET_OK)
@@ -97,6 +97,7 @@ enum leveret_code lvt_admin_start(const struct lvt_admin_options *options,
         free(admin);
         return code;
     }
+    lvt_server_log_address(admin->server, options->log);
     *ret_admin = admin;
     return LEVERET_OK;
 }

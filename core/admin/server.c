@@ -182,13 +182,16 @@ enum leveret_code lvt_server_start(const struct lvt_server_options *options,
         free(server);
         return code;
     }
-    lvt_logf(options->log, LVT_INFO, "metrics on http://%s/metrics", server->address);
     *ret_server = server;
     return LEVERET_OK;
 }
 
 const char *lvt_server_address(const struct lvt_server *server) {
     return server->address;
+}
+
+void lvt_server_log_address(const struct lvt_server *server, const struct lvt_log *log) {
+    lvt_logf(log, LVT_INFO, "metrics on http://%s/metrics", server->address);
 }
 
 int lvt_server_fd(const struct lvt_server *server) {

@@ -24,20 +24,20 @@ struct lvt_server;
 
 struct lvt_server_options {
     const char *listen; /* as in struct lvt_admin_options, but not "" */
-    const struct lvt_log *log;
     void *ctx;
     /* Somebody wants a page: lvt_server_report is to be called, now or soon. Called from
      * lvt_server_run, and from lvt_server_report when more have come meanwhile. */
     void (*asked)(void *ctx);
 };
 
-/* Listens, and logs the address. LEVERET_CONFIG when the address is wrong, cannot be bound or is in
+/* Listens. LEVERET_CONFIG when the address is wrong, cannot be bound or is in
  * use: the text names it and admin.listen. */
 enum leveret_code lvt_server_start(const struct lvt_server_options *options,
                                    struct lvt_server **ret_server,
                                    struct leveret_error *err) LVT_MUST_CHECK;
 /* As bound: "127.0.0.1:9464". */
 const char *lvt_server_address(const struct lvt_server *server);
+void lvt_server_log_address(const struct lvt_server *server, const struct lvt_log *log);
 
 /* Readable when lvt_server_run has something to do. */
 int lvt_server_fd(const struct lvt_server *server);

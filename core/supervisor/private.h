@@ -47,7 +47,7 @@ struct lvt_supervisor {
     struct lvt_notify notify;
     int signals; /* a signalfd */
     uint64_t started_ms, looked_ms, kill_at_ms, pages_due_ms;
-    bool everything_ready, reloading, collecting;
+    bool announced, everything_ready, reloading, collecting;
     uint64_t collect_until_ms;
     int stopping; /* signals that asked for the end */
     int last_signal;

@@ -66,8 +66,7 @@ static enum leveret_code open_charges(struct lvt_supervisor *supervisor,
 
 static enum leveret_code open_pages(struct lvt_supervisor *supervisor, struct leveret_error *err) {
     const char *listen = supervisor->options.config->admin.listen;
-    const struct lvt_server_options options = {listen, supervisor->log, supervisor,
-                                               lvt_reports_asked};
+    const struct lvt_server_options options = {listen, supervisor, lvt_reports_asked};
     if (listen[0] == 0)
         return LEVERET_OK;
     return lvt_server_start(&options, &supervisor->server, err);
@@ -270,6 +269,14 @@ static uint64_t look_every_ms(const struct lvt_supervisor *supervisor) {
     return every_ms < LOOK_MIN_MS ? LOOK_MIN_MS : every_ms;
 }
 
+/* Not before a lane has come so far: what keeps it from that is then all that there is to read. */
+static void announce(struct lvt_supervisor *supervisor) {
+    for (size_t i = 0; i < supervisor->count && !supervisor->announced; i++)
+        supervisor->announced = atomic_load(&supervisor->wards[i].box->beats) > 0;
+    if (supervisor->announced)
+        lvt_server_log_address(supervisor->server, supervisor->log);
+}
+
 static void look(struct lvt_supervisor *supervisor, uint64_t now_ms) {
     uint64_t every_ms = look_every_ms(supervisor);
     uint64_t since_ms = now_ms - supervisor->looked_ms;
@@ -278,6 +285,8 @@ static void look(struct lvt_supervisor *supervisor, uint64_t now_ms) {
     /* More than twice that, and it was this process that had no time. */
     lvt_wards_look(supervisor, now_ms, since_ms < 2 * every_ms ? since_ms : 2 * every_ms);
     supervisor->looked_ms = now_ms;
+    if (supervisor->server && !supervisor->announced)
+        announce(supervisor);
     notify(supervisor, now_ms);
     if (supervisor->stopping == 1 && supervisor->kill_at_ms > 0 &&
         now_ms >= supervisor->kill_at_ms) {

@@ -313,7 +313,7 @@ static void unknown_keys_propose_one(void **state) {
         {"rabbitmq.prefetch.x", "rabbitmq.prefetch"},
         {"completely_different", NULL},
         {"", NULL},
-        {"lanes", NULL},
+        {"lane", "lanes"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char expected[200];
