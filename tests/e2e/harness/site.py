@@ -140,10 +140,10 @@ class Site:
         path.write_text(lua.configuration(self.config(**changes)))
         return path
 
-    def worker(self, env=None, ready=True, **changes):
+    def worker(self, env=None, ready=True, under=(), arguments=(), **changes):
         """Starts a worker. Waits until it consumes from every queue, unless ready is false."""
         worker = Worker(self.directory / f"worker-{next(numbers)}", self.write_config(**changes),
-                        self.services.ports(), env)
+                        self.services.ports(), env, under, arguments)
         self.workers.append(worker)
         worker.start()
         if ready:

@@ -61,6 +61,13 @@ def run_leveret(directory, *arguments, env=None, stdin="", timeout_s=60):
     return result
 
 
+def children(pid):
+    try:
+        return sorted(map(int, pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except FileNotFoundError:
+        return []
+
+
 class Log:
     """What a worker wrote, read again when asked for."""
 
@@ -87,12 +94,14 @@ class Log:
 
 
 class Worker:
-    def __init__(self, directory, config_path, service_ports, env=None):
+    def __init__(self, directory, config_path, service_ports, env=None, under=(), arguments=()):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir()
         self.service_ports = service_ports
         self.config_path = config_path
         self.env = env
+        self.under = under  # a command that runs it
+        self.arguments = arguments
         self.process = None
         self.admin_port = None
         self.log = Log(self.directory / "stdout", self.directory / "stderr")
@@ -101,7 +110,7 @@ class Worker:
         with open(self.directory / "stdout", "ab") as out, \
                 open(self.directory / "stderr", "ab") as err:
             self.process = subprocess.Popen(
-                [binary(), "run", "-c", self.config_path], stdin=subprocess.DEVNULL, stdout=out,
+                [*self.under, binary(), "run", "-c", self.config_path, *self.arguments], stdin=subprocess.DEVNULL, stdout=out,
                 stderr=err, cwd=self.directory, env=environment(self.directory, self.env),
                 start_new_session=True)
         return self
@@ -110,6 +119,10 @@ class Worker:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    def lanes(self):
+        """The processes that do the work, the first one first."""
+        return children(self.process.pid)
 
     def wait(self, timeout_s=30):
         return self.process.wait(timeout_s)

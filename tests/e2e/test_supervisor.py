@@ -1,0 +1,186 @@
+"""Lanes, and the process that looks after them."""
+import os
+import re
+import shutil
+import socket
+import subprocess
+from signal import SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM
+import time
+
+import pytest
+
+from harness.waiting import wait
+from harness.worker import CONFIG, children
+
+LANES = 2
+
+
+def gone(pid):
+    return not os.path.exists(f"/proc/{pid}")
+
+
+def handle(site, **options):
+    site.handler("work.done", "mark(event, ctx)\nctx.sleep(event.payload.ms or 0)",
+                 events=["work.done"], **options)
+
+
+@pytest.fixture
+def worker(site):
+    handle(site, prefetch=10, concurrency=5)
+    return site.worker(lanes=LANES, state_dir=str(site.directory / "state"))
+
+
+def test_lanes_share_the_work_and_their_counters_are_summed(site, worker):
+    ids = [site.publish("work.done", {"ms": 50}) for _ in range(60)]
+    worker.wait_outcomes("processed", len(ids))
+    lanes = [record["lane"] for record in worker.log.records(text="processed")]
+    assert set(lanes) == {1, 2} and len(lanes) == len(ids)
+    assert worker.metric("leveret_lanes") == LANES
+    wait("both consumers", lambda: worker.metric(
+        "leveret_consumers", queue=site.queue("work.done")) == LANES)
+    assert worker.metric("leveret_connected", to="postgres") == 1
+    status, text = worker.get("/metrics.json")
+    assert status == 200 and '"processed":60' in text
+    assert worker.get("/livez")[0] == 200
+    site.assert_settled(worker)
+
+
+def test_what_dies_is_started_again_and_counters_never_go_down(site, worker):
+    for _ in range(20):
+        site.publish("work.done", {})
+    worker.wait_outcomes("processed", 20)
+    lane, other = worker.lanes()
+    os.kill(lane, SIGKILL)
+    started = time.monotonic()
+    again = wait("another lane", lambda: [pid for pid in worker.lanes() if pid not in (lane, other)])
+    assert time.monotonic() - started < 2  # a busy machine has other things to do as well
+    assert worker.metric("leveret_lane_restarts_total") == 1
+    assert worker.outcomes("processed") == 20
+    worker.wait_ready()
+    assert set(worker.lanes()) == {other, *again}
+    record = worker.wait_log("a lane died")
+    assert record["death"] == "SIGKILL" and record["restart_ms"] <= 200
+    site.publish("work.done", {})
+    worker.wait_outcomes("processed", 21)
+    site.assert_settled(worker)
+
+
+def test_a_lane_that_does_not_answer_is_left_out(site, worker):
+    lane, _ = worker.lanes()
+    os.kill(lane, SIGSTOP)
+    wait("one lane", lambda: worker.metric("leveret_lanes") == LANES - 1)
+    status, text = worker.get("/readyz")
+    assert status == 503 and re.match(r"lane \d: it does not answer", text)
+    assert worker.get("/livez")[0] == 200  # for its grace period
+    os.kill(lane, SIGKILL)
+    wait("both lanes", lambda: worker.metric("leveret_lanes") == LANES)
+
+
+def test_lanes_do_not_outlive_their_supervisor(worker):
+    lanes = worker.lanes()
+    worker.kill()
+    for pid in lanes:
+        wait("its end", lambda pid=pid: gone(pid), 5)
+
+
+def test_a_signal_to_the_whole_group_is_orderly(site, worker):
+    """As a terminal's Ctrl-C and systemd's KillMode=control-group have it."""
+    ids = [site.publish("work.done", {"ms": 300}) for _ in range(10)]
+    wait("them to be under way", lambda: len(site.marks()) == len(ids))
+    os.killpg(worker.process.pid, SIGINT)
+    assert worker.wait() == 0
+    worker.process = None
+    assert len(site.ledger()) == len(ids)
+    assert not worker.log.records("a lane died")
+
+
+def test_a_second_signal_ends_all_at_once(site, worker):
+    site.publish("work.done", {"ms": 20000})
+    wait("it to be under way", lambda: len(site.marks()) == 1)
+    lanes = worker.lanes()
+    worker.signal(SIGTERM)
+    worker.wait_log("shutdown: finishing")
+    worker.signal(SIGTERM)
+    assert worker.wait(5) == -SIGTERM
+    worker.process = None
+    for pid in lanes:
+        wait("its end", lambda pid=pid: gone(pid), 5)
+
+
+def test_what_is_wrong_is_said_once(site):
+    handle(site)
+    site.handler_file("bad.event.lua", "return 7")
+    worker = site.worker(ready=False, lanes=4)
+    assert worker.wait() == CONFIG
+    worker.process = None
+    lines = worker.log.text().splitlines()
+    assert len(lines) == 1 and "bad.event.lua" in lines[0], lines
+
+
+def test_sighup_reaches_every_lane(worker):
+    worker.signal(SIGHUP)
+    for lane in (1, 2):
+        worker.wait_log("reload: comparing", lane=lane)
+
+
+def test_one_lane_is_not_numbered(site):
+    handle(site)
+    worker = site.worker()
+    site.publish("work.done", {})
+    assert "lane" not in worker.wait_log("processed")
+    assert len(worker.lanes()) == 1
+
+
+def test_without_a_supervisor(site):
+    handle(site)
+    worker = site.worker(arguments=["--no-supervisor"])
+    assert worker.lanes() == []
+    site.publish("work.done", {})
+    worker.wait_outcomes("processed", 1)
+    site.assert_settled(worker)
+
+
+def can_unshare():
+    return shutil.which("unshare") and \
+        subprocess.run(["unshare", "-pf", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_unshare(), reason="no new PID namespace may be made here")
+def test_as_pid_1_it_reaps(site):
+    handle(site)
+    under = ["unshare", "-pf", "--kill-child", "sh", "-c", "(sleep 0.5 &) ; exec \"$@\"", "sh"]
+    worker = site.worker(under=under)
+    [first] = children(worker.process.pid)
+    wait("the orphan to be reaped", lambda: len(children(first)) == 1)
+    os.kill(first, SIGTERM)
+    assert worker.wait() == 0
+    worker.process = None
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_notified(site, abstract):
+    handle(site)
+    path = "\0" + site.prefix if abstract else str(site.directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(20)
+
+        def expect(line):
+            while True:
+                lines = systemd.recv(4096).decode().split("\n")
+                if line in lines:
+                    return lines
+
+        worker = site.worker(ready=False, lanes=LANES, env={
+            "NOTIFY_SOCKET": path.replace("\0", "@"), "WATCHDOG_USEC": "1000000"})
+        expect("READY=1")
+        expect("WATCHDOG=1")
+        worker.signal(SIGHUP)
+        lines = expect("RELOADING=1")
+        usec = next(line for line in lines if line.startswith("MONOTONIC_USEC="))
+        assert 0 < int(usec.split("=")[1]) <= time.monotonic_ns() // 1000
+        expect("READY=1")
+        worker.signal(SIGTERM)
+        expect("STOPPING=1")
+        assert worker.wait() == 0
+        worker.process = None
