@@ -63,21 +63,6 @@ static enum leveret_code watch(struct lvt_admin *admin, uv_loop_t *loop,
     return LEVERET_OK;
 }
 
-static bool is_loopback(const char *address) {
-    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0;
-}
-
-static void announce(const struct lvt_log *log, const char *address) {
-    if (is_loopback(address))
-        lvt_logf(log, LVT_INFO, "metrics on http://%s/metrics", address);
-    else
-        lvt_logf(log, LVT_WARN,
-                 "metrics on http://%s/metrics, which asks nobody who they are: other machines may "
-                 "read the names and counts of events and queues, unless a firewall keeps them out "
-                 "(admin.listen)",
-                 address);
-}
-
 enum leveret_code lvt_admin_start(const struct lvt_admin_options *options,
                                   struct lvt_admin **ret_admin, struct leveret_error *err) {
     if (options->listen[0] == 0) {

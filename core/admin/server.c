@@ -190,8 +190,19 @@ const char *lvt_server_address(const struct lvt_server *server) {
     return server->address;
 }
 
+static bool is_loopback(const char *address) {
+    return strncmp(address, "127.", 4) == 0 || strncmp(address, "[::1]", 5) == 0;
+}
+
 void lvt_server_log_address(const struct lvt_server *server, const struct lvt_log *log) {
-    lvt_logf(log, LVT_INFO, "metrics on http://%s/metrics", server->address);
+    if (is_loopback(server->address))
+        lvt_logf(log, LVT_INFO, "metrics on http://%s/metrics", server->address);
+    else
+        lvt_logf(log, LVT_WARN,
+                 "metrics on http://%s/metrics, which asks nobody who they are: other machines may "
+                 "read the names and counts of events and queues, unless a firewall keeps them out "
+                 "(admin.listen)",
+                 server->address);
 }
 
 int lvt_server_fd(const struct lvt_server *server) {

@@ -84,6 +84,8 @@ struct world {
     struct script *scripts[16];
     size_t script_count;
     uint32_t pool;
+    struct lvt_blackbox *box; /* a supervisor's, for tests that set it before world_open */
+    struct lvt_charges *charges;
     struct confirmed confirmed[1024];
     size_t confirmed_count;
     unsigned acks, requeues, commits, invalidated, cache_invalidations, outbox_rows;
@@ -535,7 +537,10 @@ static inline void world_open(struct world *world) {
                                                .exchange = EXCHANGE,
                                                .max_delay_ms = 86400000,
                                                .max_attempts = 100,
-                                               .pool = world->pool};
+                                               .pool = world->pool,
+                                               .blackbox = world->box,
+                                               .charges = world->charges,
+                                               .crash_limit = 2};
     assert_int_equal(lvt_engine_new(&options, &world->engine, &err), LEVERET_OK);
     world->engine_sink = lvt_engine_broker_sink(world->engine);
     const struct lvt_memory_broker_options broker = {
