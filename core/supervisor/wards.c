@@ -13,7 +13,8 @@
 
 /* The delay before the second restart in a row; the first has none. */
 #define RESTART_FIRST_MS 200
-/* The longest, of a lane that had been working, and of one that never came so far. */
+/* The longest, of a lane that had been working or was killed, and of one that fails by itself
+ * before it works. */
 #define RESTART_CAP_MS 1000
 #define RESTART_HOPELESS_CAP_MS 30000
 /* A lane that has lived this long starts anew to count. */
@@ -82,9 +83,10 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
 
 /* ---- its end ---- */
 
-static void plan_restart(struct lvt_ward *ward, uint64_t now_ms) {
+static void plan_restart(struct lvt_ward *ward, int status, uint64_t now_ms) {
     bool came_up = atomic_load(&ward->box->beats) > 0;
-    uint64_t cap_ms = came_up ? RESTART_CAP_MS : RESTART_HOPELESS_CAP_MS;
+    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL; /* not its own doing */
+    uint64_t cap_ms = came_up || killed ? RESTART_CAP_MS : RESTART_HOPELESS_CAP_MS;
     uint64_t delay_ms = 0;
     if (now_ms - ward->started_ms >= GOOD_LIFE_MS)
         ward->deaths = 0;
@@ -137,7 +139,7 @@ void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int
     close(ward->line);
     ward->line = -1;
     lvt_judge_pardons(supervisor, ward);
-    plan_restart(ward, now_ms);
+    plan_restart(ward, status, now_ms);
     if (!atomic_load(&ward->box->ended)) {
         log_death(supervisor, ward, pid, status, now_ms);
         if (supervisor->stopping < 2)
