@@ -101,7 +101,6 @@ void lvt_claim_admit(struct lvt_engine *engine, struct lvt_event *event) {
     claim->id = event->id;
     struct lvt_bytes name = lvt_bytes_of(engine->options.name);
     lvt_event_key(name, claim->queue, claim->type, claim->id, claim->key);
-    lvt_event_key(name, lvt_bytes("", 0), claim->type, claim->id, claim->legacy_key);
     struct lvt_event *first = find(engine, claim->key);
     if (first) {
         join(engine, first, event);

@@ -107,7 +107,6 @@ struct lvt_claim {
     struct lvt_claim *next;                  /* of a request's or an answer's list */
     struct lvt_claim *held_prev, *held_next; /* the ledger's list of claims in hand */
     unsigned char key[LVT_KEY_BYTES];        /* of (name, queue, type, id) */
-    unsigned char legacy_key[LVT_KEY_BYTES]; /* of (name, '', type, id): a migrated table's rows */
     struct lvt_bytes queue, type, id;
     enum lvt_claim_result result;
     bool held;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "event/key.h"
 #include "ledger/state.h"
 
 #define ROUND_MAX 1000 /* claims, and records, of one round */
@@ -35,8 +36,15 @@ static void put(struct lvt_asked_list *list, struct lvt_claim *claim) {
     struct lvt_asked *asked = &list->items[list->count];
     *asked = (struct lvt_asked){.claim = claim, .locked = claim->held};
     memcpy(asked->key, claim->key, LVT_KEY_BYTES);
-    memcpy(asked->legacy_key, claim->legacy_key, LVT_KEY_BYTES);
     claim->slot = list->count++;
+}
+
+/* The rows of a migrated table have no queue. */
+static void look_up_legacy(struct lvt_ledger *ledger, struct lvt_asked *asked) {
+    const struct lvt_claim *claim = asked->claim;
+    lvt_event_key(lvt_bytes_of(ledger->name), lvt_bytes("", 0), claim->type, claim->id,
+                  asked->legacy_key);
+    lvt_pg_array_uuid(&ledger->round.lookup_keys, asked->legacy_key);
 }
 
 static int compare_claims(const void *a, const void *b) {
@@ -303,7 +311,7 @@ static bool take_claims(struct lvt_ledger *ledger, uint32_t max) {
         lvt_pg_array_int8(&round->lock_keys, lvt_claims_lock_key(claim->key));
         lvt_pg_array_uuid(&round->lookup_keys, claim->key);
         if (ledger->legacy)
-            lvt_pg_array_uuid(&round->lookup_keys, claim->legacy_key);
+            look_up_legacy(ledger, &round->claims.items[claim->slot]);
     }
     ledger->locks += round->claims.count;
     /* both are ended, whichever fails */

@@ -50,8 +50,9 @@ struct lvt_claims {
 
 /* A key in the round under way. */
 struct lvt_asked {
-    unsigned char key[LVT_KEY_BYTES], legacy_key[LVT_KEY_BYTES];
-    struct lvt_claim *claim; /* NULL when it was released meanwhile */
+    unsigned char key[LVT_KEY_BYTES];
+    unsigned char legacy_key[LVT_KEY_BYTES]; /* of (name, '', type, id); unset without such rows */
+    struct lvt_claim *claim;                 /* NULL when it was released meanwhile */
     bool locked;
     bool found;
 };

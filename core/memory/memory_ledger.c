@@ -164,18 +164,13 @@ static bool others_hold(const struct lvt_memory_ledger *ledger, const unsigned c
     return other != NULL;
 }
 
-static bool is_recorded(const struct lvt_memory_ledger *ledger, const struct lvt_claim *claim) {
-    return lvt_records_has(&ledger->records, claim->key) ||
-           lvt_records_has(&ledger->records, claim->legacy_key);
-}
-
 static void answer_claims(struct lvt_memory_ledger *ledger) {
     struct lvt_claim *answers = NULL, **last = &answers, *claim;
     while ((claim = ledger->asked.first)) {
         unlink_claim(ledger, claim);
         if (others_hold(ledger, claim->key)) {
             claim->result = LVT_CLAIM_BUSY;
-        } else if (is_recorded(ledger, claim)) {
+        } else if (lvt_records_has(&ledger->records, claim->key)) {
             claim->result = LVT_CLAIM_DUPLICATE;
         } else {
             claim->result = LVT_CLAIM_GOT;
@@ -305,7 +300,8 @@ static enum lvt_tx_result try_begin(const struct lvt_memory_ledger *ledger,
                                     const struct lvt_tx *tx) {
     if (!ledger->ready || tx->generation != ledger->generation)
         return LVT_TX_OUTAGE;
-    return tx->claim && is_recorded(ledger, tx->claim) ? LVT_TX_DUPLICATE : LVT_TX_OK;
+    return tx->claim && lvt_records_has(&ledger->records, tx->claim->key) ? LVT_TX_DUPLICATE
+                                                                          : LVT_TX_OK;
 }
 
 static enum lvt_tx_result try_commit(struct lvt_memory_ledger *ledger, struct lvt_tx *tx) {

@@ -36,7 +36,6 @@ static void key_fact(struct sim_fact *fact) {
     const struct lvt_bytes name = LVT_LITERAL(SIM_NAME);
     const struct lvt_bytes type = lvt_bytes_of(fact->type), id = lvt_bytes_of(fact->id);
     lvt_event_key(name, lvt_bytes_of(queue), type, id, fact->key);
-    lvt_event_key(name, lvt_bytes("", 0), type, id, fact->legacy_key);
 }
 
 static void make_fact(struct sim *sim, struct sim_fact *fact, unsigned index) {

@@ -55,7 +55,7 @@ struct sim_fact {
     uint32_t attempts_before; /* that its message says were made */
     bool own_header;          /* says so by our header, else by x-retry-count */
     bool uses_db;             /* its handler writes a row, whenever it succeeds */
-    unsigned char key[LVT_KEY_BYTES], legacy_key[LVT_KEY_BYTES];
+    unsigned char key[LVT_KEY_BYTES];
 
     unsigned published; /* by the outside: copies that were confirmed */
     /* Faults that may leave it with another copy, or with a second run. */

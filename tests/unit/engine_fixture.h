@@ -216,16 +216,14 @@ static inline int64_t header_number(const struct lvt_headers *headers, const cha
 static inline bool is_safe(const struct world *world, const struct lvt_delivery *delivery) {
     const struct lvt_properties *properties = &delivery->properties;
     struct lvt_bytes type = delivery->routing_key, id = properties->message_id;
-    unsigned char key[LVT_KEY_BYTES], legacy_key[LVT_KEY_BYTES];
+    unsigned char key[LVT_KEY_BYTES];
     if (!(properties->present & LVT_HAS_MESSAGE_ID))
         return true; /* nothing is recorded of it */
     struct lvt_bytes queue = lvt_bytes_of(delivery->queue->name);
     if (properties->present & LVT_HAS_TYPE)
         type = properties->type;
     lvt_event_key(LVT_LITERAL(NAME), queue, type, id, key);
-    lvt_event_key(LVT_LITERAL(NAME), lvt_bytes("", 0), type, id, legacy_key);
-    if (lvt_memory_ledger_has(world->ledger, key) ||
-        lvt_memory_ledger_has(world->ledger, legacy_key))
+    if (lvt_memory_ledger_has(world->ledger, key))
         return true;
     int64_t made = header_number(&properties->headers, LVT_HEADER_ATTEMPT);
     made = made < 0 ? 0 : made;

@@ -225,8 +225,6 @@ static inline struct lvt_claim *make_claims(size_t count, size_t from) {
         claims[i].id = lvt_bytes(ids[from + i], (size_t)len);
         lvt_event_key(lvt_bytes_of(name), claims[i].queue, claims[i].type, claims[i].id,
                       claims[i].key);
-        lvt_event_key(lvt_bytes_of(name), lvt_bytes("", 0), claims[i].type, claims[i].id,
-                      claims[i].legacy_key);
     }
     return claims;
 }

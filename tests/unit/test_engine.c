@@ -48,20 +48,6 @@ static void second_publish_is_a_duplicate(void **state) {
     world_free(world);
 }
 
-static void row_of_a_migrated_table_counts_for_every_queue(void **state) {
-    struct world *world = world_new();
-    struct script *script = world_one(world, "a");
-    unsigned char key[LVT_KEY_BYTES];
-    (void)state;
-    key_of("", "a", "old", key);
-    lvt_memory_ledger_other_ends(world->ledger, key, true);
-    publish(world, "a", "old");
-    go(world);
-    assert_int_equal(script->starts, 0);
-    assert_int_equal(counted(world, LVT_OUTCOME_DUPLICATE), 1);
-    world_free(world);
-}
-
 static void one_event_in_two_queues_runs_in_both(void **state) {
     struct world *world = world_new();
     struct script *first = handler_new(world, "a");
@@ -742,7 +728,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(processed_event_is_recorded_and_acked),
         cmocka_unit_test(second_publish_is_a_duplicate),
-        cmocka_unit_test(row_of_a_migrated_table_counts_for_every_queue),
         cmocka_unit_test(one_event_in_two_queues_runs_in_both),
         cmocka_unit_test(same_event_twice_at_once_runs_once),
         cmocka_unit_test(joined_delivery_with_more_attempts_counts),
