@@ -8,7 +8,7 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
         build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev liblua5.4-dev \
-        libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev
+        libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev nettle-dev
 COPY . /src
 RUN cmake -S /src -B /build -DCMAKE_BUILD_TYPE=Release -DLEVERET_TESTS=OFF \
     && cmake --build /build --target leveret --parallel "$(nproc)" \
@@ -17,7 +17,7 @@ RUN cmake -S /src -B /build -DCMAKE_BUILD_TYPE=Release -DLEVERET_TESTS=OFF \
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
         librabbitmq4 libssl3 libpq5 libhiredis0.14 liblua5.4-0 libcjson1 libuv1 libcurl4 libmicrohttpd12 \
-        ca-certificates \
+        libnettle8 ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
     && mkdir -p /handlers /etc/leveret \
     && echo 'handlers = { "/handlers" }' > /etc/leveret/leveret.lua

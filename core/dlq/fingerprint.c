@@ -117,15 +117,15 @@ void lvt_error_fold(struct lvt_bytes error, struct lvt_buffer *out) {
 void lvt_fingerprint(struct lvt_bytes error, char ret[LVT_FINGERPRINT_LEN + 1]) {
     char folded[2 * ERROR_MAX];
     struct lvt_buffer out;
-    struct lvt_sha256 sha;
-    unsigned char digest[LVT_SHA256_BYTES];
+    struct sha256_ctx sha;
+    unsigned char digest[SHA256_DIGEST_SIZE];
     if (error.len > ERROR_MAX)
         error.len = ERROR_MAX;
     lvt_buffer_init_fixed(&out, folded, sizeof folded);
     lvt_error_fold(error, &out);
-    lvt_sha256_init(&sha);
-    lvt_sha256_update(&sha, folded, out.len);
-    lvt_sha256_final(&sha, digest);
+    sha256_init(&sha);
+    sha256_update(&sha, out.len, (const uint8_t *)folded);
+    lvt_sha256_digest(&sha, digest);
     for (size_t i = 0; i < LVT_FINGERPRINT_LEN / 2; i++)
         sprintf(ret + 2 * i, "%02x", digest[i]);
 }

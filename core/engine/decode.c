@@ -95,11 +95,11 @@ static enum leveret_code read_policy(struct lvt_engine *engine, struct lvt_event
 }
 
 static bool hash_id(struct lvt_event *event) {
-    char *hex = lvt_arena_alloc(&event->delivery->arena, 2 * LVT_SHA256_BYTES + 1);
+    char *hex = lvt_arena_alloc(&event->delivery->arena, 2 * LVT_EVENT_HASH_BYTES + 1);
     if (!hex)
         return false;
     lvt_sha256_hex(event->type, event->delivery->body, hex);
-    event->id = lvt_bytes(hex, 2 * (size_t)LVT_SHA256_BYTES);
+    event->id = lvt_bytes(hex, 2 * (size_t)LVT_EVENT_HASH_BYTES);
     return true;
 }
 

@@ -21,31 +21,31 @@ FILE *lvt_file_open(const char *path) {
     return file;
 }
 
-static void write_version(struct lvt_sha256 *sha, char version[LVT_VERSION_SIZE]) {
-    unsigned char digest[LVT_SHA256_BYTES];
-    lvt_sha256_final(sha, digest);
+static void write_version(struct sha256_ctx *sha, char version[LVT_VERSION_SIZE]) {
+    unsigned char digest[SHA256_DIGEST_SIZE];
+    lvt_sha256_digest(sha, digest);
     for (int i = 0; i < (LVT_VERSION_SIZE - 1) / 2; i++)
         snprintf(version + (ptrdiff_t)2 * i, 3, "%02x", digest[i]);
 }
 
 void lvt_file_version(const void *content, size_t len, char ret_version[LVT_VERSION_SIZE]) {
-    struct lvt_sha256 sha;
-    lvt_sha256_init(&sha);
-    lvt_sha256_update(&sha, content, len);
+    struct sha256_ctx sha;
+    sha256_init(&sha);
+    sha256_update(&sha, len, content);
     write_version(&sha, ret_version);
 }
 
 static enum leveret_code read_version(FILE *file, const char *path, char *ret_version,
                                       struct leveret_error *err) {
     char chunk[READ_BYTES];
-    struct lvt_sha256 sha;
+    struct sha256_ctx sha;
     struct stat info;
     size_t len;
     if (fstat(fileno(file), &info) != 0 || !S_ISREG(info.st_mode))
         return leveret_fail(err, LEVERET_CONFIG, "cannot read %s: not a file", path);
-    lvt_sha256_init(&sha);
+    sha256_init(&sha);
     while ((len = fread(chunk, 1, sizeof chunk, file)) > 0)
-        lvt_sha256_update(&sha, chunk, len);
+        sha256_update(&sha, len, (const uint8_t *)chunk);
     if (ferror(file))
         return leveret_fail(err, LEVERET_CONFIG, "cannot read %s: %s", path, strerror(errno));
     write_version(&sha, ret_version);

@@ -74,11 +74,11 @@ static struct lvt_charge *find_or_add(struct lvt_charges_file *file, const unsig
 /* ---- records ---- */
 
 static void sum(const struct record *record, unsigned char ret_sum[SUM_BYTES]) {
-    unsigned char digest[LVT_SHA256_BYTES];
-    struct lvt_sha256 sha;
-    lvt_sha256_init(&sha);
-    lvt_sha256_update(&sha, record, offsetof(struct record, sum));
-    lvt_sha256_final(&sha, digest);
+    unsigned char digest[SHA256_DIGEST_SIZE];
+    struct sha256_ctx sha;
+    sha256_init(&sha);
+    sha256_update(&sha, offsetof(struct record, sum), (const uint8_t *)record);
+    lvt_sha256_digest(&sha, digest);
     memcpy(ret_sum, digest, SUM_BYTES);
 }
 

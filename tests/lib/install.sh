@@ -10,7 +10,7 @@ set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.sh"
 
 BUILD="build-essential cmake pkg-config librabbitmq-dev libpq-dev libhiredis-dev liblua5.4-dev
-    libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev"
+    libcjson-dev libuv1-dev libcurl4-openssl-dev libmicrohttpd-dev libssl-dev nettle-dev"
 SERVER="rabbitmq-server postgresql redis-server openssl"
 CLIENT="python3 python3-pika curl"
 MAIL="python3-aiosmtpd openssl"

@@ -16,13 +16,13 @@ static void hex(const unsigned char *bytes, size_t len, char *ret_hex) {
 }
 
 static void expect_digest(const char *data, size_t len, size_t step, const char *expected) {
-    struct lvt_sha256 sha;
-    unsigned char digest[LVT_SHA256_BYTES];
-    char text[2 * LVT_SHA256_BYTES + 1];
-    lvt_sha256_init(&sha);
+    struct sha256_ctx sha;
+    unsigned char digest[SHA256_DIGEST_SIZE];
+    char text[2 * SHA256_DIGEST_SIZE + 1];
+    sha256_init(&sha);
     for (size_t at = 0; at < len; at += step)
-        lvt_sha256_update(&sha, data + at, len - at < step ? len - at : step);
-    lvt_sha256_final(&sha, digest);
+        sha256_update(&sha, len - at < step ? len - at : step, (const uint8_t *)data + at);
+    lvt_sha256_digest(&sha, digest);
     hex(digest, sizeof digest, text);
     assert_string_equal(text, expected);
 }
@@ -69,7 +69,7 @@ static void test_key_tells_all_four_apart(void **state) {
 }
 
 static void test_hash_id(void **state) {
-    char a[2 * LVT_SHA256_BYTES + 1], b[2 * LVT_SHA256_BYTES + 1];
+    char a[2 * SHA256_DIGEST_SIZE + 1], b[2 * SHA256_DIGEST_SIZE + 1];
     (void)state;
     lvt_sha256_hex(LVT_LITERAL("t"), LVT_LITERAL("body"), a);
     assert_int_equal(strlen(a), 64);

@@ -37,8 +37,8 @@ static bool write_all(int fd, const char *data, size_t len) {
 static enum leveret_code copy_bytes(int from, struct lvt_native_copy *copy,
                                     struct leveret_error *err) {
     char chunk[CHUNK_BYTES];
-    struct lvt_sha256 sha;
-    lvt_sha256_init(&sha);
+    struct sha256_ctx sha;
+    sha256_init(&sha);
     for (;;) {
         ssize_t count = read(from, chunk, sizeof chunk);
         if (count < 0 && errno == EINTR)
@@ -51,11 +51,11 @@ static enum leveret_code copy_bytes(int from, struct lvt_native_copy *copy,
         if (copy->size > (size_t)FILE_MAX_BYTES)
             return leveret_fail(err, LEVERET_CONFIG, "is larger than %d MiB",
                                 (int)(FILE_MAX_BYTES >> 20));
-        lvt_sha256_update(&sha, chunk, (size_t)count);
+        sha256_update(&sha, (size_t)count, (const uint8_t *)chunk);
         if (!write_all(copy->fd, chunk, (size_t)count))
             return leveret_fail(err, LEVERET_SYSTEM, "cannot be copied aside: %s", strerror(errno));
     }
-    lvt_sha256_final(&sha, copy->hash);
+    lvt_sha256_digest(&sha, copy->hash);
     return LEVERET_OK;
 }
 

@@ -13,7 +13,7 @@
 struct lvt_native_copy {
     int fd;
     size_t size;
-    unsigned char hash[LVT_SHA256_BYTES];
+    unsigned char hash[SHA256_DIGEST_SIZE];
 };
 
 /* LEVERET_CONFIG: it cannot be read, is too big, or was written to meanwhile. The texts of all of

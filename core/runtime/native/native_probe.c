@@ -25,7 +25,7 @@
 #define HANGS_MAX 2
 
 struct failures {
-    unsigned char hash[LVT_SHA256_BYTES];
+    unsigned char hash[SHA256_DIGEST_SIZE];
     unsigned deaths, hangs;
 };
 
@@ -37,7 +37,7 @@ static unsigned failures_count;
 static struct failures *failures_of(const unsigned char *hash) {
     unsigned count = failures_count < FAILURES_MAX ? failures_count : FAILURES_MAX;
     for (unsigned i = 0; i < count; i++)
-        if (memcmp(failures[i].hash, hash, LVT_SHA256_BYTES) == 0)
+        if (memcmp(failures[i].hash, hash, SHA256_DIGEST_SIZE) == 0)
             return &failures[i];
     return NULL;
 }
@@ -48,7 +48,7 @@ static void remember(const unsigned char *hash, unsigned deaths, unsigned hangs)
     if (!known) {
         known = &failures[failures_count++ % FAILURES_MAX];
         *known = (struct failures){0};
-        memcpy(known->hash, hash, LVT_SHA256_BYTES);
+        memcpy(known->hash, hash, SHA256_DIGEST_SIZE);
     }
     known->deaths += deaths;
     known->hangs += hangs;
