@@ -1,5 +1,5 @@
 /* The round trips of the session that holds the locks: one at a time, each with all that has
- * gathered during the one before. Its statements, in this order, each a transaction of its own:
+ * gathered during the one before. Its statements, in this order:
  *
  *   unlock  what ended since the last round. Never in the round that records it: the lock has to
  *           outlive the commit, or another worker looks the key up too early and runs the event.
@@ -8,7 +8,10 @@
  *           locks.
  *   insert  records.
  *
- * Claims are answered as soon as the look-up is, while the server is still writing the records. */
+ * The first three are one transaction, because the server ends each with a send, which wakes us,
+ * and with a walk over all the session's locks; these come and go whatever becomes of it. The
+ * records are another: a failure of the first must not look like one of theirs. Claims are answered
+ * as soon as the look-up is, while the server is still writing the records. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -359,16 +362,15 @@ static void send_round(struct lvt_ledger *ledger) {
     if (round->unlock_keys.count > 0) {
         const struct lvt_pg_param keys = array_param(&round->unlock_keys);
         lvt_pg_execute(pg, "unlock", &keys, 1, on_unlocked, ledger);
-        lvt_pg_sync(pg, NULL, NULL);
     }
     if (round->claims.count > 0) {
         const struct lvt_pg_param locks = array_param(&round->lock_keys);
         const struct lvt_pg_param keys = array_param(&round->lookup_keys);
         lvt_pg_execute(pg, "lock", &locks, 1, on_locked, ledger);
-        lvt_pg_sync(pg, NULL, NULL);
         lvt_pg_execute(pg, "look_up", &keys, 1, on_looked_up, ledger);
-        lvt_pg_sync(pg, on_claims_synced, ledger);
     }
+    if (round->unlock_keys.count + round->claims.count > 0)
+        lvt_pg_sync(pg, on_claims_synced, ledger);
     if (round->records.count > 0) {
         const struct lvt_pg_param params[] = {array_param(&round->ids),
                                               array_param(&round->event_ids),
