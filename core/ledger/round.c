@@ -6,7 +6,9 @@
  *   lock    the keys of new claims.
  *   look up the same keys, by a statement of its own: its snapshot has to be younger than the
  *           locks.
- *   insert  records.
+ *   insert  records. None is there already, but for one whose answer was lost, or whose event
+ *           another worker took when a session was lost: with ON CONFLICT each row would be looked
+ *           up and marked for nothing, so that it is used only after a batch ran into one.
  *
  * The first three are one transaction, because the server ends each with a send, which wakes us,
  * and with a walk over all the session's locks; these come and go whatever becomes of it. The
@@ -259,13 +261,17 @@ static void finish(struct lvt_ledger *ledger) {
     const char *trouble = round->claim_state;
     round->under_way = false;
     uv_timer_stop(&round->timer);
-    if (round->record_state[0]) {
+    if (strcmp(round->record_state, "23505") == 0 && !round->some_recorded) {
+        record_again(ledger);
+        round->some_recorded = true;
+    } else if (round->record_state[0]) {
         record_again(ledger);
         if (!worth_a_split(round->record_state))
             trouble = round->record_state;
         round->record_max = count > 1 ? count / 2 : 1;
         pause_for(ledger, SPLIT_PAUSE_MS);
     } else if (count > 0) {
+        round->some_recorded = round->some_recorded && ledger->to_record.first;
         recorded = take_recorded(ledger);
         round->record_max = at_most(ROUND_MAX, round->record_max * 2);
     }
@@ -377,7 +383,8 @@ static void send_round(struct lvt_ledger *ledger) {
                                               array_param(&round->event_types),
                                               array_param(&round->queues),
                                               {ledger->name, strlen(ledger->name), false}};
-        lvt_pg_execute(pg, "insert", params, 5, on_inserted, ledger);
+        lvt_pg_execute(pg, round->some_recorded ? "insert_missing" : "insert", params, 5,
+                       on_inserted, ledger);
     }
     lvt_pg_sync(pg, on_round_synced, ledger);
     lvt_pg_flush(pg);

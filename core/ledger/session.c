@@ -16,6 +16,12 @@ static const char setup_sql[] = LVT_SETUP_SQL(
     " set_config('statement_timeout', '0', false),"
     " set_config('lock_timeout', '500ms', false),");
 
+#define INSERT_SQL                                                                                 \
+    "INSERT INTO processed_events"                                                                 \
+    " (id, event_id, event_type, queue, processor_name, processed_at)"                             \
+    " SELECT k, i, t, q, $5::text, timezone('utc', now())"                                         \
+    " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u(k, i, t, q)"
+
 static const struct lvt_pg_prepared prepared[] = {
     {"unlock",
      "SELECT count(*) FROM (SELECT pg_advisory_unlock(k) FROM unnest($1::bigint[]) k"
@@ -25,12 +31,8 @@ static const struct lvt_pg_prepared prepared[] = {
      " WHERE NOT pg_try_advisory_lock(k)"},
     {"relock", "SELECT k FROM unnest($1::bigint[]) k WHERE NOT pg_try_advisory_lock(k)"},
     {"look_up", "SELECT id FROM processed_events WHERE id = ANY($1::uuid[])"},
-    {"insert",
-     "INSERT INTO processed_events"
-     " (id, event_id, event_type, queue, processor_name, processed_at)"
-     " SELECT k, i, t, q, $5::text, timezone('utc', now())"
-     " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) u(k, i, t, q)"
-     " ON CONFLICT (id) DO NOTHING"},
+    {"insert", INSERT_SQL},
+    {"insert_missing", INSERT_SQL " ON CONFLICT (id) DO NOTHING"},
 };
 
 static const char check_sql[] =

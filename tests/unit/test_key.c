@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/sha256.h"
 #include "event/key.h"
 
 static void hex(const unsigned char *bytes, size_t len, char *ret_hex) {

@@ -182,6 +182,33 @@ static void test_losses_under_load(void **state) {
     free(claims);
 }
 
+static void test_a_record_that_is_there_already(void **state) {
+    uv_loop_t loop;
+    struct world world;
+    struct lvt_claim *claims = make_claims(20, 0);
+    char sql[256], hex[2 * LVT_KEY_BYTES + 1];
+    (void)state;
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    claim_all(&world, claims, 20);
+    WAIT(&world, world.got == 20);
+    for (size_t i = 0; i < LVT_KEY_BYTES; i++)
+        snprintf(hex + 2 * i, 3, "%02x", claims[7].key[i]);
+    snprintf(sql, sizeof sql,
+             "INSERT INTO processed_events (id, event_id, event_type, processor_name)"
+             " VALUES ('%s', 'another', 't', 'w')",
+             hex);
+    ask(sql);
+    link_claims(claims, 20, 1);
+    world.port.record(world.port.self, claims);
+    WAIT(&world, world.recorded == 20);
+    assert_int_equal(ask("SELECT count(*) FROM processed_events"), 20);
+    assert_int_equal(ask("SELECT count(*) FROM processed_events WHERE event_id = 'another'"), 1);
+    close_world(&world);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    free(claims);
+}
+
 /* ---- retention ---- */
 
 static void test_retention(void **state) {
@@ -337,6 +364,7 @@ int main(void) {
         LIVE(test_release_at_any_time),
         LIVE(test_what_is_in_hand_survives_a_loss),
         LIVE(test_losses_under_load),
+        LIVE(test_a_record_that_is_there_already),
         LIVE(test_retention),
         LIVE(test_a_seed_table_keeps_its_rows),
         LIVE(test_odd_ids),
