@@ -231,6 +231,7 @@ enum leveret_code lvt_connection_open(struct lvt_connection *connection,
                                       struct leveret_error *err) {
     uint64_t silence_ms = (uint64_t)options->heartbeat_s * 2500;
     connection->limit_ms = silence_ms > CALL_MS_MIN ? silence_ms : CALL_MS_MIN;
+    connection->tls = options->url->tls;
     connection->amqp = amqp_new_connection();
     if (!connection->amqp) {
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");

@@ -22,6 +22,7 @@ struct lvt_connection {
     amqp_connection_state_t amqp; /* NULL: not connected */
     struct lvt_watch *watch;
     uint64_t limit_ms; /* of one call of the library */
+    bool tls;
 };
 
 /* Logs in and opens the channel. LEVERET_CONFIG: trying again without a change is of no use;

@@ -188,11 +188,24 @@ static enum leveret_code take_frame(struct lvt_frames *frames, const amqp_frame_
     return LEVERET_OK;
 }
 
+/* One read takes as much as the library has room for. Where it has been used up, another would most
+ * likely find nothing, for the price of a read and a poll; what has come meanwhile ends the
+ * caller's wait at once. Not with TLS, which reads record by record. */
+static bool used_up(const struct lvt_frames *frames) {
+    amqp_connection_state_t amqp = frames->connection->amqp;
+    return !frames->connection->tls && !amqp_frames_enqueued(amqp) && !amqp_data_in_buffer(amqp);
+}
+
 enum leveret_code lvt_frames_read(struct lvt_frames *frames, struct lvt_incoming **ret,
                                   struct leveret_error *err) {
     static const struct timeval at_once = {0, 0};
     amqp_connection_state_t amqp = frames->connection->amqp;
+    bool next = frames->handed_out;
     *ret = NULL;
+    frames->handed_out = false;
+    if (next && used_up(frames)) {
+        return LEVERET_OK;
+    }
     while (!*ret) {
         if (frames->expected != LVT_FRAMES_HEADER) {
             amqp_maybe_release_buffers(amqp);
@@ -210,5 +223,6 @@ enum leveret_code lvt_frames_read(struct lvt_frames *frames, struct lvt_incoming
             return code;
         }
     }
+    frames->handed_out = true;
     return LEVERET_OK;
 }

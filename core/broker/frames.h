@@ -51,6 +51,7 @@ struct lvt_frames {
     struct lvt_delivery *delivery;        /* the one that is being put together */
     char *body;                           /* where the rest of it goes; NULL: nowhere */
     uint64_t body_left;
+    bool handed_out; /* something, by the last call */
 };
 
 void lvt_frames_init(struct lvt_frames *frames, struct lvt_connection *connection,
