@@ -173,6 +173,11 @@ if [ -z "$FILTER" ]; then
 fi
 LEVERET_TORTURE=$BUILD/plain stage 'torture: the worker and its servers' \
     e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py"
+if [ -z "$FILTER" ]; then
+    stage 'build what is counted' lvt_build "$BUILD/count" bench_engine_load \
+        -DCMAKE_BUILD_TYPE=Release -DLEVERET_BENCH=ON -DLEVERET_TESTS=OFF || exit
+    stage 'instructions of a fixed workload' "$LVT_ROOT/tests/bench/instructions.sh" "$BUILD/count"
+fi
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
 # Where addresses are random in 32 bits, gcc 12's ThreadSanitizer does not find room for its maps.

@@ -119,7 +119,7 @@ static bool read_secret(const struct reader *reader) {
     }
     bool fits = len >= SECRET_BYTES_MIN && len <= SECRET_BYTES_MAX;
     if (fits)
-        hmac_init(&reader->config->key, secret, (size_t)len);
+        hmac_sha256_set_key(&reader->config->key, (size_t)len, (const uint8_t *)secret);
     explicit_bzero(secret, sizeof secret);
     return fits || fail(reader, "%s must hold a secret of %d to %d bytes", key, SECRET_BYTES_MIN,
                         SECRET_BYTES_MAX);

@@ -18,7 +18,7 @@ struct webhook_config {
     char *url; /* of all other events; NULL: there is none */
     struct target *targets;
     size_t target_count;
-    struct hmac key;
+    struct hmac_sha256_ctx key;
     uint64_t timeout_ms;
 };
 
