@@ -117,9 +117,9 @@ static void test_backoff(void **state) {
 /* ---- with a server ---- */
 
 struct live {
-    char queue_name[64], dead_letter[64];
-    struct lvt_queue queue;
-    struct lvt_queue *queues[1];
+    char queue_name[64], other_name[80], dead_letter[64];
+    struct lvt_queue queue, other; /* the threads have them until the broker is stopped */
+    struct lvt_queue *queues[1], *both[2];
     struct lvt_routes routes;
     struct lvt_log log;
     struct lvt_broker *broker;
@@ -408,10 +408,11 @@ static void update(struct live *live) {
 /* What a consumer that is gone has in hand can be settled; the queue is taken up again later. */
 static void test_queues_come_and_go(void **state) {
     struct live *live = need_server(state);
-    char other_name[80];
-    struct lvt_queue other = live->queue, *both[] = {&live->queue, &other};
-    snprintf(other_name, sizeof other_name, "%s.other", live->queue_name);
-    other.name = other_name;
+    snprintf(live->other_name, sizeof live->other_name, "%s.other", live->queue_name);
+    live->other = live->queue;
+    live->other.name = live->other_name;
+    live->both[0] = &live->queue;
+    live->both[1] = &live->other;
     wait_for_consumer(live);
     struct lvt_publish publishes[3];
     publishes[0] = to(LVT_TO_QUEUE, live->queue_name, 0);
@@ -420,7 +421,7 @@ static void test_queues_come_and_go(void **state) {
     run_until(live, &live->delivered_count, 1);
 
     live->queue.handler_count = 0;
-    live->routes = (struct lvt_routes){.queues = both, .queue_count = 2};
+    live->routes = (struct lvt_routes){.queues = live->both, .queue_count = 2};
     update(live);
     bool consuming = false;
     uint64_t due_ms = lvt_now_ms() + 20000;
@@ -429,19 +430,19 @@ static void test_queues_come_and_go(void **state) {
         lvt_eventfd_wait(live->wake_fd, 10);
         size_t count = lvt_broker_queues(live->broker, queues, 8);
         for (size_t i = 0; i < count && i < 8; i++) {
-            consuming |= strcmp(queues[i].name, other_name) == 0 && queues[i].consuming;
+            consuming |= strcmp(queues[i].name, live->other_name) == 0 && queues[i].consuming;
             assert_string_not_equal(queues[i].name, live->queue_name);
         }
     }
     assert_true(consuming);
     publishes[1] = to(LVT_TO_QUEUE, live->queue_name, 0);
     live->port.publish(live->port.self, &publishes[1]);
-    publishes[2] = to(LVT_TO_QUEUE, other_name, 0);
+    publishes[2] = to(LVT_TO_QUEUE, live->other_name, 0);
     live->port.publish(live->port.self, &publishes[2]);
     live->port.flush(live->port.self);
     run_until(live, &live->answered_count, 3);
     run_until(live, &live->delivered_count, 2);
-    assert_ptr_equal(live->delivered->next->queue, &other);
+    assert_ptr_equal(live->delivered->next->queue, &live->other);
     ack_all(live); /* also of the one that is not consumed any more */
 
     live->queue.handler_count = 1;
