@@ -147,6 +147,9 @@ if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
 export CI=1 # makes warnings errors
 stage 'build with ASan and UBSan' lvt_build "$BUILD/asan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=address || exit
+# test_install.py installs it.
+stage 'build as released' lvt_build "$BUILD/plain" all \
+    -DCMAKE_BUILD_TYPE=Release -DLEVERET_BENCH=ON -DCMAKE_INSTALL_PREFIX=/usr || exit
 stage 'README: its configuration tables' "$LVT_ROOT/tests/readme.sh" "$BUILD/asan/leveret"
 lvt_claim_slot "$BUILD/run/tests" || exit
 stage 'start RabbitMQ, PostgreSQL, Redis' \
@@ -166,7 +169,6 @@ if [ -z "$FILTER" ]; then
         lvt_note "the fuzzers are left out: they need clang"
     fi
 fi
-stage 'build without sanitizers' lvt_build "$BUILD/plain" all -DCMAKE_BUILD_TYPE=Debug || exit
 if [ -z "$FILTER" ]; then
     stage 'torture: memory that runs out' torture memory ${FULL:+1}
     stage 'torture: system calls that fail' torture system 1
@@ -174,9 +176,7 @@ fi
 LEVERET_TORTURE=$BUILD/plain stage 'torture: the worker and its servers' \
     e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py"
 if [ -z "$FILTER" ]; then
-    stage 'build what is counted' lvt_build "$BUILD/count" bench_engine_load \
-        -DCMAKE_BUILD_TYPE=Release -DLEVERET_BENCH=ON -DLEVERET_TESTS=OFF || exit
-    stage 'instructions of a fixed workload' "$LVT_ROOT/tests/bench/instructions.sh" "$BUILD/count"
+    stage 'instructions of a fixed workload' "$LVT_ROOT/tests/bench/instructions.sh" "$BUILD/plain"
 fi
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
@@ -188,8 +188,7 @@ stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
-    stage 'build as released' lvt_build "$BUILD/release" sim -DCMAKE_BUILD_TYPE=Release || exit
-    stage 'simulator, 100,000 seeds' simulate "$BUILD/release" 1..100000
+    stage 'simulator, 100,000 seeds' simulate "$BUILD/plain" 1..100000
     stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
     stage 'examples/crud.sh' "$LVT_ROOT/examples/crud.sh" --once
     stage 'examples/messaging.sh' "$LVT_ROOT/examples/messaging.sh" --once

@@ -1,7 +1,10 @@
 #include "ledger/pg_connection.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "ledger/pg_address.h"
 
 bool lvt_pg_failed(const PGresult *result) {
     switch (PQresultStatus(result)) {
@@ -142,6 +145,20 @@ void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err
                  state[0] ? ")" : "", person && !state[0] ? next_step("28") : next_step(state));
 }
 
+/* A list with commas; an empty entry is the default. libpq would look at them after the host's name
+ * is resolved only. */
+static bool are_ports(const char *list) {
+    for (;;) {
+        size_t len = strcspn(list, ","), digits = strspn(list, "0123456789");
+        unsigned long port = strtoul(list, NULL, 10);
+        if (digits != len || (len > 0 && (len > 5 || port < 1 || port > 65535)))
+            return false;
+        if (!list[len])
+            return true;
+        list += len + 1;
+    }
+}
+
 enum leveret_code lvt_pg_check_url(const char *url, struct leveret_error *err) {
     char *ignored = NULL;
     PQconninfoOption *options = PQconninfoParse(url, &ignored);
@@ -152,6 +169,12 @@ enum leveret_code lvt_pg_check_url(const char *url, struct leveret_error *err) {
                             "the PostgreSQL URL (DATABASE_URL or postgres.url) is not valid: it "
                             "reads postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special "
                             "characters as %%XX");
+    const char *ports = lvt_pg_option(options, "port");
+    bool good = !ports || are_ports(ports);
     PQconninfoFree(options);
+    if (!good)
+        return leveret_fail(err, LEVERET_CONFIG,
+                            "the PostgreSQL URL (DATABASE_URL or postgres.url) has a port that is "
+                            "no number from 1 to 65535");
     return LEVERET_OK;
 }
