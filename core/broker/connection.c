@@ -79,8 +79,11 @@ static enum leveret_code judge(amqp_rpc_reply_t reply, int *ret_closed, struct l
         int code = lvt_connection_closed(&reply.reply, err);
         if (reply.reply.id == AMQP_CHANNEL_CLOSE_METHOD) {
             *ret_closed = code;
+            return LEVERET_UNAVAILABLE;
         }
-        return LEVERET_UNAVAILABLE;
+        struct leveret_error said = *err;
+        return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ closed the connection: %s%s",
+                            said.text, code == AMQP_INTERNAL_ERROR ? "; its log says why" : "");
     }
     case AMQP_RESPONSE_LIBRARY_EXCEPTION:
         return lvt_connection_lost(reply.library_error, err);
