@@ -10,7 +10,7 @@ import time
 import pytest
 
 from harness.waiting import wait
-from harness.worker import CONFIG, children
+from harness.worker import CONFIG, ROOT, binary, children
 
 LANES = 2
 
@@ -184,3 +184,16 @@ def test_systemd_is_notified(site, abstract):
         expect("STOPPING=1")
         assert worker.wait() == 0
         worker.process = None
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_the_unit_file_is_in_order(tmp_path):
+    unit = (ROOT / "examples/leveret.service").read_text()
+    assert "/usr/local/bin/leveret " in unit
+    path = tmp_path / "leveret.service"
+    path.write_text(unit.replace("/usr/local/bin/leveret ", f"{binary()} "))
+    for command in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=20"]):
+        result = subprocess.run(["systemd-analyze", *command, path], text=True, timeout=60,
+                                capture_output=True, check=False)
+        assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+        assert "leveret.service:" not in result.stderr
