@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "publish/client.h"
+#include "runtime/native/native_header.h"
 #include "worker/log.h"
 #include "worker/worker.h"
 
@@ -47,31 +48,6 @@ static struct lvt_bytes bytes(struct leveret_text text) {
     return lvt_bytes(text.data, text.len);
 }
 
-static struct lvt_header header_of(const struct leveret_header *from) {
-    struct lvt_header header = {.name = bytes(from->name), .kind = LVT_HEADER_VOID};
-    switch (from->kind) {
-    case LEVERET_HEADER_BOOLEAN:
-        header.kind = LVT_HEADER_BOOLEAN;
-        header.value.boolean = from->integer != 0;
-        break;
-    case LEVERET_HEADER_INTEGER:
-        header.kind = LVT_HEADER_INT64;
-        header.value.integer = from->integer;
-        break;
-    case LEVERET_HEADER_NUMBER:
-        header.kind = LVT_HEADER_DOUBLE;
-        header.value.number = from->number;
-        break;
-    case LEVERET_HEADER_TEXT:
-        header.kind = LVT_HEADER_STRING;
-        header.value.bytes = bytes(from->text);
-        break;
-    default:
-        break; /* which the check refuses */
-    }
-    return header;
-}
-
 /* `headers` has room for LVT_OUTGOING_HEADERS_MAX. */
 static enum leveret_code take(const struct leveret_outgoing *from, struct lvt_header *headers,
                               struct lvt_outgoing *ret, struct leveret_error *err) {
@@ -83,7 +59,7 @@ static enum leveret_code take(const struct leveret_outgoing *from, struct lvt_he
         return leveret_fail(err, LEVERET_INVALID, "there are %zu headers; %d is the most",
                             from->header_count, LVT_OUTGOING_HEADERS_MAX);
     for (size_t i = 0; i < from->header_count; i++)
-        headers[i] = header_of(&from->headers[i]);
+        headers[i] = lvt_native_header_of(&from->headers[i]);
     *ret = (struct lvt_outgoing){.event = bytes(from->event),
                                  .payload = bytes(from->payload),
                                  .whole = from->whole,

@@ -83,6 +83,37 @@ def test_it_makes_requests(shared, worker, web):
     assert {name.lower(): value for name, value in request.headers.items()}["x-acts"] == "yes"
 
 
+def asked(event, do="publish", **publish):
+    return {"do": do, "publish": {"event": event, **publish}}
+
+
+@pytest.mark.parametrize("event", ["act", "wait"])
+@pytest.mark.parametrize("do", ["publish", "publish in transaction"])
+def test_it_publishes(shared, worker, event, do):
+    """With a callback or waiting for it; confirmed, or through the outbox."""
+    own = f"{event} {do}"
+    event_id, _ = act(shared, worker, asked(event, do, id=own, payload={"do": ""}), event)
+    assert worker.wait_log("published", id=event_id)["published"] == own
+    worker.wait_log("processed", id=own)
+    wait("an empty outbox", lambda: worker.metric("leveret_outbox_pending") == 0)
+
+
+@pytest.mark.parametrize("publish, why", [
+    ({"payload": [1]}, "status 1: the payload is not a JSON object"),
+    ({"raw": '{"a":}'}, "status 1: the payload is not JSON"),
+    ({"too much": 1}, "status 1: the body would have"),
+    ({"exchange": "no.such.exchange"}, "no.such.exchange"),
+    ({"queue": "no.such.queue"}, "status 1: no queue took it"),
+    ({"priority": -2}, "status 1: priority is -2; it must be from 0 to 255"),
+    ({"headers": {"leveret-attempt": 1}}, "status 1: the header leveret-attempt cannot be set"),
+    ({"size": 8}, "status 3: an event to publish begins with leveret_publish()"),
+])
+@pytest.mark.parametrize("event", ["act", "wait"])
+def test_what_it_cannot_publish_it_is_told(shared, worker, event, publish, why):
+    event_id, record = act(shared, worker, asked("act", **publish), event)
+    assert why in record["reason"]
+
+
 def test_another_thread_finishes_an_event(shared, worker):
     event_id, record = act(shared, worker, {"do": "thread", "number": 5, "ms": 20})
     assert "processed" in record["text"]
@@ -294,3 +325,16 @@ def test_exec_runs_a_plugin(site, plugin, event):
     result = site.leveret("exec", "-c", site.write_config(), site.plugin(plugin), path)
     assert result.returncode == OK, result.stdout + result.stderr
     assert "SET" in result.stdout and "done" in result.stdout
+
+
+@pytest.mark.parametrize("plugin, event", [("acts", "act"), ("waits", "wait")])
+@pytest.mark.parametrize("do, when", [("publish", ""),
+                                      ("publish in transaction", "  (waits for the commit)")])
+def test_exec_shows_what_a_plugin_publishes(site, plugin, event, do, when):
+    path = site.directory / "event.json"
+    path.write_text(json.dumps({"event": event, "id": "1",
+                                "payload": asked("order.made", do, id="own", payload={"n": 1})}))
+    result = site.leveret("exec", "-c", site.write_config(), site.plugin(plugin), path)
+    assert result.returncode == OK, result.stdout + result.stderr
+    line = next(line for line in result.stdout.splitlines() if "  publish" in line)
+    assert "order.made" in line and '{"n": 1}' in line and line.endswith(when), result.stdout

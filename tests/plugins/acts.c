@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "leveret/plugin.h"
+#include "publish_request.h"
 
 static const struct leveret_host *host;
 
@@ -176,6 +177,39 @@ static void slept(void *ctx, const struct leveret_answer *answer) {
     ended(ctx, answer);
 }
 
+static void published(void *ctx, const struct leveret_answer *answer) {
+    struct wait *wait = ctx;
+    struct leveret_field field = leveret_field_text("published", answer->id);
+    if (answer->status == LEVERET_STATUS_OK)
+        host->event_log(wait->event, LEVERET_LOG_INFO, "published", &field, 1);
+    ended(wait, answer);
+}
+
+static int32_t publish(struct leveret_event event) {
+    struct publish_request request;
+    struct wait *wait = wait_for(event, 1);
+    const struct leveret_answer *refused =
+        host->publish(event, publish_read(host, host->info(event), &request), published, wait);
+    if (refused)
+        published(wait, refused);
+    return LEVERET_PENDING;
+}
+
+static void opened(void *ctx, const struct leveret_answer *answer) {
+    struct wait *wait = ctx;
+    if (answer->status == LEVERET_STATUS_OK)
+        publish(wait->event);
+    else
+        host->finish(wait->event, LEVERET_RETRY, NULL, -1);
+    free(wait);
+}
+
+/* With a transaction open. */
+static int32_t publish_in_transaction(struct leveret_event event) {
+    host->query(event, leveret_text_of("select 1"), NULL, 0, opened, wait_for(event, 1));
+    return LEVERET_PENDING;
+}
+
 /* Asks for the next answer in the callback of the last: it is the lane's thread there, too. */
 static void slept_first(void *ctx, const struct leveret_answer *answer) {
     struct wait *wait = ctx;
@@ -190,6 +224,10 @@ static int32_t ask(struct leveret_event event, const struct leveret_event_info *
     char text[200];
     if (strcmp(action, "query") == 0)
         return ask_statements(event);
+    if (strcmp(action, "publish") == 0)
+        return publish(event);
+    if (strcmp(action, "publish in transaction") == 0)
+        return publish_in_transaction(event);
     if (strcmp(action, "bad query") == 0)
         host->query(event, leveret_text_of("select 1/0"), NULL, 0, stated, wait_for(event, 1));
     if (strcmp(action, "invalidate") == 0) {

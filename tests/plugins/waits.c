@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "leveret/plugin.h"
+#include "publish_request.h"
 
 static const struct leveret_host *host;
 
@@ -45,6 +46,18 @@ static int32_t state(struct leveret_event event) {
     return end(event, answer);
 }
 
+static int32_t publish(struct leveret_event event, bool in_transaction) {
+    struct publish_request request;
+    if (in_transaction)
+        host->query(event, leveret_text_of("select 1"), NULL, 0, NULL, NULL);
+    const struct leveret_answer *answer =
+        host->publish(event, publish_read(host, host->info(event), &request), NULL, NULL);
+    struct leveret_field field = leveret_field_text("published", answer->id);
+    if (answer->status == LEVERET_STATUS_OK)
+        host->event_log(event, LEVERET_LOG_INFO, "published", &field, 1);
+    return end(event, answer);
+}
+
 static void block(int64_t ms) {
     struct timespec time = {ms / 1000, ms % 1000 * 1000000};
     nanosleep(&time, NULL);
@@ -63,6 +76,8 @@ static int32_t handle(void *self, struct leveret_event event) {
     host->json_integer(info->payload, "/ms", &ms);
     if (strcmp(action, "query") == 0)
         return state(event);
+    if (strcmp(action, "publish") == 0 || strcmp(action, "publish in transaction") == 0)
+        return publish(event, strlen(action) > 7);
     if (strcmp(action, "redis") == 0) {
         const struct leveret_text words[] = {leveret_text_of("SET"), leveret_text_of("waits:key"),
                                              info->id};

@@ -93,7 +93,7 @@ static void load(const char *name) {
 }
 
 static void send(const char *type, const char *id, const char *payload) {
-    char body[512];
+    char body[4200];
     const struct lvt_properties properties = {.present = LVT_HAS_MESSAGE_ID | LVT_HAS_TYPE,
                                               .message_id = lvt_bytes_of(id),
                                               .type = lvt_bytes_of(type)};
@@ -260,6 +260,142 @@ static void the_cache_and_the_clock_answer(void **state) {
     advance(world, 10);
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 3);
     world_free(world);
+}
+
+/* ---- publishing ---- */
+
+/* A handler for what the plugins publish. */
+static struct script *taker(void) {
+    return handler_add(world, handler_new(world, "taken"));
+}
+
+static void a_plugin_publishes(void **state) {
+    (void)state;
+    struct script *to = taker();
+    add_verdict(to, (struct lvt_verdict){.kind = LVT_VERDICT_REJECT});
+    act("{\"do\":\"publish\",\"publish\":{\"event\":\"taken\",\"payload\":{\"n\":1},"
+        "\"id\":\"own\",\"priority\":4,\"max_attempts\":9,\"headers\":{\"colour\":\"red\","
+        "\"truth\":true,\"whole\":-7,\"half\":0.5}}}");
+    assert_logged("published published=own");
+    assert_true(one_processed());
+    assert_int_equal(to->starts, 1);
+    const struct lvt_memory_message *dead = first_dead(world);
+    const struct lvt_headers *headers = &dead->properties.headers;
+    assert_header(headers, "colour", "red");
+    assert_true(lvt_headers_find(headers, "truth")->value.boolean);
+    assert_int_equal(lvt_headers_find(headers, "whole")->value.integer, -7);
+    assert_true(lvt_headers_find(headers, "half")->value.number == 0.5);
+    assert_int_equal(header_number(headers, LVT_HEADER_MAX_ATTEMPTS), 9);
+    assert_int_equal(dead->properties.priority, 4);
+    world_free(world);
+}
+
+static void a_payload_may_be_left_out_and_an_id(void **state) {
+    (void)state;
+    struct script *to = taker();
+    act("{\"do\":\"publish\",\"publish\":{\"event\":\"taken\"}}");
+    assert_int_equal(to->starts, 1);
+    assert_int_equal(strlen(to->id), 36);
+    assert_logged(to->id);
+    world_free(world);
+}
+
+static void in_a_transaction_it_leaves_with_the_commit(void **state) {
+    (void)state;
+    struct script *to = taker();
+    load("acts");
+    world->commit_result = LVT_TX_OUTAGE;
+    world->commit_failures = 1;
+    send("act", "id-1",
+         "{\"do\":\"publish in transaction\",\"publish\":{\"event\":\"taken\",\"id\":\"own\"}}");
+    go(world);
+    assert_logged("published published=own");
+    assert_int_equal(world->outbox_rows, 1);
+    assert_int_equal(to->starts, 0);
+    advance(world, 10000); /* the first commit came to nothing */
+    assert_int_equal(world->outbox_rows, 2);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SENT], 1);
+    assert_int_equal(to->starts, 1);
+    assert_true(counted(world, LVT_OUTCOME_PROCESSED) == 2);
+    world_free(world);
+}
+
+static bool two_processed(void) {
+    return counted(world, LVT_OUTCOME_PROCESSED) == 2 && settled();
+}
+
+static bool four_processed(void) {
+    return counted(world, LVT_OUTCOME_PROCESSED) == 4 && settled();
+}
+
+static void a_blocking_plugin_waits_for_the_confirm(void **state) {
+    (void)state;
+    struct script *to = taker();
+    load("waits");
+    send("wait", "a", "{\"do\":\"publish\",\"publish\":{\"event\":\"taken\",\"id\":\"first\"}}");
+    until(two_processed);
+    assert_logged("published published=first");
+    assert_string_equal(to->id, "first");
+    send("wait", "b",
+         "{\"do\":\"publish in transaction\",\"publish\":{\"event\":\"taken\",\"id\":\"second\"}}");
+    until(four_processed);
+    assert_logged("published published=second");
+    assert_string_equal(to->id, "second");
+    assert_int_equal(world->outbox_rows, 1);
+    world_free(world);
+}
+
+/* A dead letter says why it was not published. */
+static void not_published(const char *publish, const char *why) {
+    char payload[4096];
+    world = world_new();
+    struct script *to = taker();
+    snprintf(payload, sizeof payload, "{\"do\":\"publish\",\"publish\":%s}", publish);
+    act(payload);
+    advance(world, 60000);
+    const struct lvt_header *error =
+        lvt_headers_find(&first_dead(world)->properties.headers, LVT_HEADER_ERROR);
+    char text[LVT_REASON_MAX + 1];
+    copy_text(text, sizeof text, error->value.bytes);
+    if (!strstr(text, why))
+        fail_msg("%s: \"%s\" does not say \"%s\"", publish, text, why);
+    assert_int_equal(to->starts, 0);
+    world_free(world);
+}
+
+static void what_cannot_be_published_is_said(void **state) {
+    (void)state;
+    world_open(world);
+    world_free(world);
+    not_published("{\"event\":\"taken\",\"payload\":[1]}",
+                  "status 1: the payload is not a JSON object");
+    not_published("{\"event\":\"taken\",\"raw\":\"{\\\"a\\\":}\"}",
+                  "status 1: the payload is not JSON");
+    not_published("{\"event\":\"taken\",\"too much\":1}", "max_body_bytes is 1048576");
+    not_published("{\"payload\":{}}", "status 1: event:");
+    not_published("{\"event\":\"taken\",\"priority\":-2}",
+                  "status 1: priority is -2; it must be from 0 to 255");
+    not_published("{\"event\":\"taken\",\"priority\":256}", "status 1: priority is 256");
+    not_published("{\"event\":\"taken\",\"delay_ms\":99999999999999}", "status 1: the delay is");
+    not_published("{\"event\":\"taken\",\"max_attempts\":101}", "status 1: max_attempts is 101");
+    not_published("{\"event\":\"taken\",\"headers\":{\"a\":[]}}",
+                  "status 1: the header a must be a text");
+    not_published("{\"event\":\"taken\",\"exchange\":\"a\",\"queue\":\"b\"}",
+                  "status 1: name an exchange or a queue");
+    not_published("{\"event\":\"nobody\"}", "status 1: ");
+    not_published("{\"event\":\"taken\",\"size\":8}", "status 3: an event to publish begins with");
+}
+
+static void more_headers_than_there_may_be(void **state) {
+    char publish[4096] = "{\"event\":\"taken\",\"headers\":{\"h0\":1";
+    (void)state;
+    size_t len = strlen(publish);
+    for (int i = 1; i < 101; i++)
+        len += (size_t)snprintf(publish + len, sizeof publish - len, ",\"h%d\":1", i);
+    snprintf(publish + len, sizeof publish - len, "}}");
+    world_open(world);
+    world_free(world);
+    not_published(publish, "status 3: an event to publish begins with leveret_publish()");
 }
 
 /* ---- time ---- */
@@ -583,6 +719,12 @@ int main(void) {
         TEST(statements_run_in_the_order_of_asking),
         TEST(a_failed_statement_takes_its_sqlstate_along),
         TEST(the_cache_and_the_clock_answer),
+        TEST(a_plugin_publishes),
+        TEST(a_payload_may_be_left_out_and_an_id),
+        TEST(in_a_transaction_it_leaves_with_the_commit),
+        TEST(a_blocking_plugin_waits_for_the_confirm),
+        TEST(what_cannot_be_published_is_said),
+        TEST(more_headers_than_there_may_be),
         TEST(what_is_under_way_at_the_timeout_is_cancelled),
         TEST(an_event_that_is_never_finished_times_out),
         TEST(a_plugin_that_finishes_nothing_gets_no_more),

@@ -249,6 +249,7 @@ struct leveret_answer {
     const struct leveret_pair *http_headers; /* names in lower case */
     size_t http_header_count;
     struct leveret_text http_body;
+    struct leveret_text id; /* publish: the event's, also where none was given */
 };
 
 /* Called once for each call that was asked with it, on the lane's thread, after that call has
@@ -265,6 +266,29 @@ struct leveret_http_request {
     size_t header_count;
     uint64_t timeout_ms; /* 0: the host's own limit */
 };
+
+/* An event to publish. Begin with leveret_publish(), which sets the size, and no priority. */
+struct leveret_publish {
+    size_t size;                          /* of this struct, in bytes */
+    struct leveret_text event;            /* its type, and the routing key */
+    struct leveret_text payload;          /* a JSON object; empty: one without members */
+    struct leveret_text id;               /* 255 bytes at most; empty: a UUID of version 7 */
+    struct leveret_text exchange;         /* data NULL: the one of the key rabbitmq.exchange */
+    struct leveret_text queue;            /* not empty: straight to this queue, and no exchange */
+    uint64_t delay_ms;                    /* handled no sooner; limits.max_delay at most */
+    uint64_t ttl_ms;                      /* how long it may wait in its queue; 0: for ever */
+    int32_t priority;                     /* 0 to 255; -1: none */
+    uint32_t max_attempts;                /* 0: its handler's; limits.max_attempts at most */
+    const struct leveret_header *headers; /* BOOLEAN, INTEGER, NUMBER and TEXT */
+    size_t header_count;                  /* 100 at most */
+};
+
+static inline struct leveret_publish leveret_publish(struct leveret_text event,
+                                                     struct leveret_text payload) {
+    struct leveret_publish publish = {
+        sizeof publish, event, payload, {NULL, 0}, {NULL, 0}, {NULL, 0}, 0, 0, -1, 0, NULL, 0};
+    return publish;
+}
 
 /* ---- the host ---- */
 
@@ -291,7 +315,8 @@ struct leveret_host {
 
     /* -- events: from any thread, but by one thread at a time for one event -- */
 
-    /* What is known of the event, good until it is finished. NULL when it is over. */
+    /* What is known of the event, good until the plugin finishes it, also when the event is over
+     * before that. NULL once it is finished. */
     const struct leveret_event_info *(*info)(struct leveret_event event);
     /* The header of that name (the first, of several); false: there is none. The texts are good
      * until the event is finished. */
@@ -379,6 +404,17 @@ struct leveret_host {
     /* [effect] Answers after delay_ms, which count against timeout_ms. */
     const struct leveret_answer *(*sleep)(struct leveret_event event, uint64_t delay_ms,
                                           leveret_answered *done, void *ctx);
+    /* [effect] Publishes an event: persistent, and answered with its `id` once RabbitMQ has
+     * confirmed it. With a transaction open it is answered once it is written there, and goes out
+     * when that commits, then at least once, or never; without, it is out even if this event is
+     * rolled back or handled again. Published again under the same id it takes effect once.
+     * ERROR, and nothing is out: a field is wrong or over its limit (`error` names it), the payload
+     * is no JSON object, no queue takes the event, or RabbitMQ refuses it; after an error of
+     * PostgreSQL's the transaction can only be rolled back. While RabbitMQ is away the event waits,
+     * and timeout_ms does not count. */
+    const struct leveret_answer *(*publish)(struct leveret_event event,
+                                            const struct leveret_publish *publish,
+                                            leveret_answered *done, void *ctx);
 };
 
 /* Whether the running host has a function that was appended after the version the plugin asks for

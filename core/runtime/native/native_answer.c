@@ -104,3 +104,8 @@ void lvt_native_answer_response(struct lvt_native_call *call,
     if (!copy_response(call, response))
         lvt_native_answer_error(call, "out of memory for the response");
 }
+
+void lvt_native_answer_id(struct lvt_native_call *call, struct lvt_bytes id) {
+    if (!copy(&call->arena, id, &call->answer.id))
+        lvt_native_answer_error(call, "out of memory for the id");
+}

@@ -1,4 +1,5 @@
 /* The table of functions that a plugin gets, and the small ones of them. */
+#include "runtime/native/native_header.h"
 #include "runtime/native/native_json.h"
 #include "runtime/native/native_state.h"
 
@@ -11,69 +12,13 @@ static const struct leveret_event_info *info(struct leveret_event event) {
     return slot ? &slot->info : NULL;
 }
 
-/* Digits before and behind the point. */
-static double decimal_of(const struct lvt_header *header) {
-    double number = header->value.decimal.value;
-    for (unsigned i = 0; i < header->value.decimal.decimals; i++)
-        number /= 10;
-    return number;
-}
-
-static void read_header(const struct lvt_header *from, struct leveret_header *to) {
-    *to = (struct leveret_header){.name = {from->name.data, from->name.len}};
-    switch (from->kind) {
-    case LVT_HEADER_BOOLEAN:
-        to->kind = LEVERET_HEADER_BOOLEAN;
-        to->integer = from->value.boolean;
-        break;
-    case LVT_HEADER_INT8:
-    case LVT_HEADER_INT16:
-    case LVT_HEADER_INT32:
-    case LVT_HEADER_INT64:
-        to->kind = LEVERET_HEADER_INTEGER;
-        to->integer = from->value.integer;
-        break;
-    case LVT_HEADER_UINT8:
-    case LVT_HEADER_UINT16:
-    case LVT_HEADER_UINT32:
-    case LVT_HEADER_UINT64:
-    case LVT_HEADER_TIMESTAMP:
-        to->kind = from->value.unsigned_integer <= INT64_MAX ? LEVERET_HEADER_INTEGER
-                                                             : LEVERET_HEADER_NUMBER;
-        to->integer = (int64_t)from->value.unsigned_integer;
-        to->number = (double)from->value.unsigned_integer;
-        break;
-    case LVT_HEADER_FLOAT:
-    case LVT_HEADER_DOUBLE:
-        to->kind = LEVERET_HEADER_NUMBER;
-        to->number = from->value.number;
-        break;
-    case LVT_HEADER_DECIMAL:
-        to->kind = LEVERET_HEADER_NUMBER;
-        to->number = decimal_of(from);
-        break;
-    case LVT_HEADER_STRING:
-    case LVT_HEADER_BYTES:
-        to->kind = LEVERET_HEADER_TEXT;
-        to->text = (struct leveret_text){from->value.bytes.data, from->value.bytes.len};
-        break;
-    case LVT_HEADER_ARRAY:
-    case LVT_HEADER_TABLE:
-        to->kind = LEVERET_HEADER_NESTED;
-        break;
-    case LVT_HEADER_VOID:
-        to->kind = LEVERET_HEADER_VOID;
-        break;
-    }
-}
-
 static bool header(struct leveret_event event, const char *name,
                    struct leveret_header *ret_header) {
     const struct lvt_native_slot *slot = lvt_native_slot_of(event);
     const struct lvt_header *found =
         slot ? lvt_headers_find(&slot->delivery->properties.headers, name) : NULL;
     if (found)
-        read_header(found, ret_header);
+        lvt_native_header_read(found, ret_header);
     return found != NULL;
 }
 
@@ -81,7 +26,7 @@ static bool header_at(struct leveret_event event, size_t index, struct leveret_h
     const struct lvt_native_slot *slot = lvt_native_slot_of(event);
     if (!slot || index >= slot->delivery->properties.headers.count)
         return false;
-    read_header(&slot->delivery->properties.headers.items[index], ret_header);
+    lvt_native_header_read(&slot->delivery->properties.headers.items[index], ret_header);
     return true;
 }
 
@@ -188,4 +133,5 @@ const struct leveret_host lvt_native_host = {
     .invalidate = lvt_native_invalidate,
     .http = lvt_native_http,
     .sleep = lvt_native_sleep,
+    .publish = lvt_native_publish,
 };

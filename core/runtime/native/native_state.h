@@ -139,6 +139,9 @@ const struct leveret_answer *lvt_native_http(struct leveret_event event,
                                              leveret_answered *done, void *ctx);
 const struct leveret_answer *lvt_native_sleep(struct leveret_event event, uint64_t delay_ms,
                                               leveret_answered *done, void *ctx);
+const struct leveret_answer *lvt_native_publish(struct leveret_event event,
+                                                const struct leveret_publish *publish,
+                                                leveret_answered *done, void *ctx);
 
 /* native_pool.c */
 /* Queues the slot for a thread. With the lock held. False: the system gives no thread. */
