@@ -2,7 +2,8 @@
 # All tests, on servers of their own: tests/run.sh [--full] [FILTER]
 #
 # FILTER picks unit tests by name (ctest -R) and end-to-end tests by expression (pytest -k).
-# --full adds what takes longer: the tests marked 'full', and the container.
+# --full adds what takes longer: the tests marked 'full', the branches that are tested, more seeds,
+# and the container.
 set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib/common.sh"
 
@@ -188,6 +189,7 @@ stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
+    stage 'branches of the engine that are tested' "$LVT_ROOT/tests/coverage.sh"
     stage 'simulator, 100,000 seeds' simulate "$BUILD/plain" 1..100000
     stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
     stage 'examples/crud.sh' "$LVT_ROOT/examples/crud.sh" --once

@@ -134,7 +134,6 @@ static void answer(struct lvt_engine *engine, struct lvt_claim *claim) {
         lvt_run_queue(engine, event);
         break;
     case LVT_CLAIM_DUPLICATE:
-        event->judged = false; /* an outage may have ended a run of it before */
         lvt_event_judge(event, &duplicate);
         lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
         lvt_event_append(&engine->to_settle, event);

@@ -175,6 +175,13 @@ static enum leveret_code read_event(struct lvt_engine *engine, struct lvt_event 
     return code;
 }
 
+/* It does not run. */
+static void judge(struct lvt_engine *engine, struct lvt_event *event,
+                  const struct lvt_verdict *verdict) {
+    lvt_event_judge(event, verdict);
+    lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
+}
+
 struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *delivery) {
     struct leveret_error err;
     struct lvt_event *event = lvt_arena_zalloc(&delivery->arena, sizeof *event);
@@ -199,13 +206,11 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
         const struct lvt_verdict verdict = {.kind = LVT_VERDICT_REJECT,
                                             .reason = lvt_bytes_of(err.text)};
         event->id = event->delivery->properties.message_id;
-        lvt_event_judge(event, &verdict);
+        judge(engine, event, &verdict);
     } else if (event->asked_delay_ms > 0) {
         const struct lvt_verdict verdict = {.kind = LVT_VERDICT_SNOOZE,
                                             .after_ms = (int64_t)event->asked_delay_ms};
-        lvt_event_judge(event, &verdict);
+        judge(engine, event, &verdict);
     }
-    if (event->judged)
-        lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     return event;
 }

@@ -147,10 +147,11 @@ static void stop_waiting(struct lvt_effect *effect) {
     effect->waiting = false;
 }
 
-/* In the order of asking: the list has the newest first. */
+/* In the order of asking: the list has the newest first. What the transaction was opened for is on
+ * it. */
 static void send_asked(struct lvt_run *run) {
     struct lvt_effect *effect = run->effects;
-    while (effect && effect->next)
+    while (effect->next)
         effect = effect->next;
     for (; effect; effect = effect->prev) {
         if (effect->kind != LVT_EFFECT_SQL)

@@ -60,9 +60,6 @@ static struct lvt_bytes keep(struct lvt_event *event, struct lvt_bytes text, siz
 }
 
 void lvt_event_judge(struct lvt_event *event, const struct lvt_verdict *verdict) {
-    if (event->judged)
-        return;
-    event->judged = true;
     event->verdict = *verdict;
     event->verdict.reason = keep(event, verdict->reason, LVT_REASON_MAX);
     event->verdict.trace = keep(event, verdict->trace, LVT_TRACE_MAX);

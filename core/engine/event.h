@@ -55,7 +55,6 @@ struct lvt_event {
     uint32_t conflicts; /* transactions that PostgreSQL asked to run again */
 
     struct lvt_verdict verdict; /* its texts are in the delivery's arena */
-    bool judged;                /* the first verdict stands */
     bool dead;                  /* it goes, or went, to the dead letters */
     uint64_t delay_ms;          /* until its retry */
     struct lvt_publish publish;

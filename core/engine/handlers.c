@@ -24,7 +24,6 @@ static void nobody_takes(struct lvt_engine *engine, struct lvt_event *event) {
     lvt_no_handler_text(event->delivery->queue, event->type, reason, sizeof reason);
     const struct lvt_verdict verdict = {.kind = LVT_VERDICT_REJECT, .reason = lvt_bytes_of(reason)};
     lvt_event_hand_to(event, NULL);
-    event->judged = false;
     lvt_event_judge(event, &verdict);
     lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     lvt_event_append(&engine->to_settle, event);

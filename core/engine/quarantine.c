@@ -11,7 +11,7 @@
 #define DELIVERIES_OF_A_SUSPECT 5
 
 void lvt_quarantine_name(struct lvt_engine *engine, struct lvt_event *event) {
-    if (engine->options.blackbox && event->id.len == 0)
+    if (engine->options.blackbox)
         lvt_event_key(lvt_bytes_of(engine->options.name),
                       lvt_bytes_of(event->delivery->queue->name), event->type,
                       event->delivery->body, event->claim.key);
@@ -55,7 +55,6 @@ static void condemn(struct lvt_engine *engine, struct lvt_event *event) {
     const struct lvt_verdict verdict = {.kind = LVT_VERDICT_REJECT, .reason = lvt_bytes_of(reason)};
     event->attempt = charge.attempt;
     event->condemned = true;
-    event->judged = false;
     lvt_event_judge(event, &verdict);
     lvt_event_enter(engine, event, LVT_STAGE_SETTLING);
     lvt_event_append(&engine->to_settle, event);
@@ -130,7 +129,7 @@ void lvt_quarantine_end(struct lvt_run *run) {
     if (run->row)
         lvt_blackbox_end(engine->options.blackbox, run->row);
     run->row = NULL;
-    if (event->suspect && event->crashes == 0 && engine->options.blackbox) {
+    if (event->suspect && event->crashes == 0) {
         lvt_blackbox_pardon(engine->options.blackbox, event->claim.key);
         event->suspect = false;
     }

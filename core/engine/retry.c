@@ -4,7 +4,8 @@ uint64_t lvt_retry_delay(const struct lvt_retry_policy *policy, uint32_t failure
                          uint32_t random) {
     double cap_ms = (double)policy->cap_ms;
     double delay_ms = (double)policy->base_ms;
-    for (uint32_t i = 0; i < failures && delay_ms < cap_ms && policy->factor > 1; i++)
+    bool grows = delay_ms > 0 && policy->factor > 1;
+    for (uint32_t i = 0; i < failures && grows && delay_ms < cap_ms; i++)
         delay_ms *= policy->factor;
     if (delay_ms > cap_ms)
         delay_ms = cap_ms;

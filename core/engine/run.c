@@ -13,7 +13,7 @@
 #define RATE_BURST_S 0.02
 
 void lvt_handler_wake(struct lvt_engine *engine, struct lvt_handler *handler) {
-    if (handler->startable || !handler->ready.first || engine->draining)
+    if (handler->startable || !handler->ready.first)
         return;
     handler->startable = true;
     handler->startable_next = NULL;
@@ -137,7 +137,6 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_run *run = event->run;
     *run = (struct lvt_run){.event = event, .handler = handler, .engine = engine};
     run->started_ms = engine->clock.now_ms(engine->clock.self);
-    event->judged = false;
     handler->running++;
     lvt_quarantine_begin(run);
     lvt_event_enter(engine, event, LVT_STAGE_RUNNING);
@@ -249,8 +248,6 @@ void lvt_run_abort(struct lvt_run *run) {
 }
 
 void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict) {
-    if (run->finished)
-        return;
     lvt_run_abort(run);
     lvt_run_finish(run, verdict);
 }

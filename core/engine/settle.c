@@ -146,12 +146,6 @@ static void settle_failure(struct lvt_engine *engine, struct lvt_event *event) {
     send_back(engine, event, delay_ms, LVT_STORY_FULL);
 }
 
-/* Judges the event anew: its commit came to something else than its handler. */
-static void overrule(struct lvt_event *event, const struct lvt_verdict *verdict) {
-    event->judged = false;
-    lvt_event_judge(event, verdict);
-}
-
 static void settle(struct lvt_engine *engine, struct lvt_event *event);
 
 static void committed(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
@@ -175,7 +169,7 @@ static void committed(void *ctx, enum lvt_tx_result result, const struct lvt_sql
         verdict.reason = lvt_bytes_of(error->text);
         memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
     }
-    overrule(event, &verdict);
+    lvt_event_judge(event, &verdict); /* its commit came to something else */
     lvt_event_append(&engine->to_settle, event);
 }
 

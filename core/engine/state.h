@@ -57,7 +57,7 @@ void lvt_event_append(struct lvt_event_list *list, struct lvt_event *event);
 struct lvt_event *lvt_event_take(struct lvt_event_list *list);
 void lvt_event_enter(struct lvt_engine *engine, struct lvt_event *event,
                      enum lvt_event_stage stage);
-/* The first verdict stands. Copies the texts, cut to their limits. */
+/* In place of any verdict before. Copies the texts, cut to their limits. */
 void lvt_event_judge(struct lvt_event *event, const struct lvt_verdict *verdict);
 /* Waits, longer each time in a row, and then calls fire. */
 void lvt_event_wait(struct lvt_engine *engine, struct lvt_event *event, uint64_t first_ms,

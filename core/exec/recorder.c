@@ -534,7 +534,7 @@ void lvt_recorder_slept(struct lvt_recorder *recorder, uint64_t delay_ms) {
 
 bool lvt_recorder_result(struct lvt_recorder *recorder, struct lvt_exec_result *ret_result) {
     const struct lvt_run *run = recorder->run;
-    if (!recorder->settled && run && run->finished && run->event->judged &&
+    if (!recorder->settled && run && run->finished &&
         run->event->verdict.kind == LVT_VERDICT_OUTAGE)
         keep_result(recorder);
     if (!recorder->settled)

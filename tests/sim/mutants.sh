@@ -35,7 +35,7 @@ a recorded event runs|claim.c|s/case LVT_CLAIM_GOT:/case LVT_CLAIM_GOT: case 77:
 claims outlive their session|engine.c|s/lvt_claims_lost\(ctx\);/;/
 a waiting event keeps a lost claim|settle.c|s/event->claimed_after != event->engine->sessions_lost/false/
 answers outlive their session|claim.c|s/take_answers\(engine\); .*//
-a duplicate keeps the verdict of an outage|claim.c|s/event->judged = false;//
+a duplicate keeps the verdict of an outage|claim.c|s/lvt_event_judge\(event, &duplicate\);//
 claims are not given up|claim.c|s/if \(event->claimed \|\| event->stage == LVT_STAGE_CLAIMING\)/if (event->stage == LVT_STAGE_CLAIMING)/
 an event joins nothing|claim.c|s/struct lvt_event \*first = find\(engine, claim->key\);/struct lvt_event *first = NULL;/
 held back deliveries are forgotten|event.c|s/if \(event->held_back\)/if (false)/

@@ -80,12 +80,36 @@ static void names_are_checked(void **state) {
     outgoing.id = lvt_bytes(longer, 256);
     refused(outgoing, LEVERET_INVALID, "the id has 256 bytes");
     outgoing = plain();
+    outgoing.id = LVT_LITERAL("a\xff");
+    refused(outgoing, LEVERET_INVALID, "UTF-8");
+    outgoing = plain();
+    outgoing.exchange = lvt_bytes(longer, 256);
+    refused(outgoing, LEVERET_INVALID, "the name of the exchange is longer");
+    outgoing = plain();
     outgoing.queue = lvt_bytes(longer, 256);
-    refused(outgoing, LEVERET_INVALID, "queue");
+    refused(outgoing, LEVERET_INVALID, "the name of the queue is longer");
     outgoing = plain();
     outgoing.queue = LVT_LITERAL("q");
     outgoing.exchange = LVT_LITERAL("x");
     refused(outgoing, LEVERET_INVALID, "not both");
+}
+
+static void a_destination_is_named_or_configured(void **state) {
+    static const char *const exchanges[] = {NULL, ""};
+    struct leveret_error err;
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const struct lvt_outgoing_limits none = {.exchange = exchanges[i],
+                                                 .max_body_bytes = limits.max_body_bytes};
+        struct lvt_outgoing outgoing = plain();
+        assert_int_equal(lvt_outgoing_check(&outgoing, &none, &err), LEVERET_INVALID);
+        assert_non_null(strstr(err.text, "rabbitmq.exchange is not set"));
+        outgoing.queue = LVT_LITERAL("work");
+        assert_int_equal(lvt_outgoing_check(&outgoing, &none, &err), LEVERET_OK);
+        outgoing = plain();
+        outgoing.exchange = LVT_LITERAL("events");
+        assert_int_equal(lvt_outgoing_check(&outgoing, &none, &err), LEVERET_OK);
+    }
 }
 
 static void payloads_are_objects_within_the_limit(void **state) {
@@ -106,6 +130,8 @@ static void payloads_are_objects_within_the_limit(void **state) {
     accepted(outgoing);
     outgoing.payload = lvt_bytes(big, 64);
     refused(outgoing, LEVERET_TOO_BIG, "max_body_bytes is 100");
+    outgoing.whole = true; /* without the envelope there is room */
+    accepted(outgoing);
 }
 
 static void headers_are_checked(void **state) {
@@ -119,10 +145,24 @@ static void headers_are_checked(void **state) {
     refused(outgoing, LEVERET_INVALID, "leveret's own");
     header.name = LVT_LITERAL("CC");
     refused(outgoing, LEVERET_INVALID, "once for each queue");
+    header.name = LVT_LITERAL("BCC");
+    refused(outgoing, LEVERET_INVALID, "once for each queue");
+    header.name = LVT_LITERAL("a-long-name");
+    accepted(outgoing);
     header.name = lvt_bytes("", 0);
+    refused(outgoing, LEVERET_INVALID, "1 to 255");
+    static char longer[256];
+    memset(longer, 'x', sizeof longer);
+    header.name = lvt_bytes(longer, sizeof longer);
     refused(outgoing, LEVERET_INVALID, "1 to 255");
     header = (struct lvt_header){.name = LVT_LITERAL("x-a"), .kind = LVT_HEADER_TABLE};
     refused(outgoing, LEVERET_INVALID, "a text, a number or a boolean");
+    outgoing.header_count = 101;
+    refused(outgoing, LEVERET_INVALID, "there are 101 headers; 100 is the most");
+    const struct lvt_header both[2] = {{.name = lvt_bytes("", 0)}, {.name = LVT_LITERAL("x-a")}};
+    outgoing.headers = both;
+    outgoing.header_count = 2;
+    refused(outgoing, LEVERET_INVALID, "1 to 255"); /* the first that is wrong is told */
 }
 
 /* ---- messages ---- */
@@ -224,6 +264,27 @@ static void envelope_of_its_own_stays_as_it_is(void **state) {
     lvt_arena_free(&arena);
 }
 
+static void the_callers_own_trace_stands(void **state) {
+    const struct lvt_header header = {.name = LVT_LITERAL("traceparent"),
+                                      .kind = LVT_HEADER_STRING,
+                                      .value.bytes = LVT_LITERAL("own")};
+    struct lvt_outgoing outgoing = plain(), copy;
+    struct lvt_arena arena;
+    (void)state;
+    outgoing.headers = &header;
+    outgoing.header_count = 1;
+    outgoing.traceparent = LVT_LITERAL("inherited");
+    outgoing.tracestate = LVT_LITERAL("state");
+    struct lvt_publish publish = build(outgoing, &arena);
+    has_text(&publish.properties.headers, "traceparent", "own");
+    has_text(&publish.properties.headers, "tracestate", "state");
+    const struct lvt_header number = {.name = LVT_LITERAL("n"), .kind = LVT_HEADER_INT64};
+    outgoing.headers = &number;
+    assert_int_equal(lvt_outgoing_copy(&outgoing, &arena, &copy), LEVERET_OK);
+    assert_int_equal(copy.headers[0].kind, LVT_HEADER_INT64);
+    lvt_arena_free(&arena);
+}
+
 /* ---- ids ---- */
 
 static void ids_are_of_version_7(void **state) {
@@ -241,12 +302,14 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_have_limits),
         cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(a_destination_is_named_or_configured),
         cmocka_unit_test(payloads_are_objects_within_the_limit),
         cmocka_unit_test(headers_are_checked),
         cmocka_unit_test(plain_one_goes_to_the_exchange),
         cmocka_unit_test(wishes_become_properties_and_headers),
         cmocka_unit_test(delayed_one_enters_the_ladder),
         cmocka_unit_test(envelope_of_its_own_stays_as_it_is),
+        cmocka_unit_test(the_callers_own_trace_stands),
         cmocka_unit_test(ids_are_of_version_7),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

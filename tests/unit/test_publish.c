@@ -2,6 +2,7 @@
 #include "engine_fixture.h"
 
 #include "engine/forward.h"
+#include "engine/state.h"
 
 /* What came of the last ctx.publish. */
 static enum lvt_answer answered;
@@ -106,6 +107,140 @@ static void trace_is_passed_on(void **state) {
     publish_event(world, "from", "f1", (struct lvt_headers){&header, 1});
     go(world);
     assert_header(&first_dead(world)->properties.headers, "traceparent", "00-aa-bb-01");
+    world_free(world);
+}
+
+/* The trace that `to` is told, when `from` has been published with one of this kind. */
+static void passed_on(enum lvt_header_kind kind, const char *expected) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    struct lvt_header header = {.name = LVT_LITERAL("traceparent"), .kind = kind};
+    if (kind != LVT_HEADER_INT64)
+        header.value.bytes = LVT_LITERAL("00-aa-bb-01");
+    add_verdict(to, (struct lvt_verdict){.kind = LVT_VERDICT_REJECT});
+    world_open(world);
+    publish_event(world, "from", "f1", (struct lvt_headers){&header, 1});
+    go(world);
+    const struct lvt_headers *headers = &first_dead(world)->properties.headers;
+    if (expected)
+        assert_header(headers, "traceparent", expected);
+    else
+        assert_null(lvt_headers_find(headers, "traceparent"));
+    world_free(world);
+}
+
+static void only_a_text_is_a_trace(void **state) {
+    (void)state;
+    passed_on(LVT_HEADER_BYTES, "00-aa-bb-01");
+    passed_on(LVT_HEADER_INT64, NULL);
+}
+
+/* Whatever `from` was published with. */
+static void keeps_its_own(struct lvt_outgoing own) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    struct lvt_header header = {.name = LVT_LITERAL("traceparent"),
+                                .kind = LVT_HEADER_STRING,
+                                .value.bytes = LVT_LITERAL("another")};
+    own.event = outgoing.event;
+    own.payload = outgoing.payload;
+    own.priority = LVT_NO_PRIORITY;
+    outgoing = own;
+    add_verdict(to, (struct lvt_verdict){.kind = LVT_VERDICT_REJECT});
+    world_open(world);
+    publish_event(world, "from", "f1", (struct lvt_headers){&header, 1});
+    go(world);
+    assert_header(&first_dead(world)->properties.headers, "traceparent", "own");
+    assert_string_equal(to->id, own.id.len > 0 ? own.id.data : published_id);
+    world_free(world);
+}
+
+static void its_own_trace_id_and_place_stand(void **state) {
+    const struct lvt_header headers[] = {{.name = LVT_LITERAL("x-a"), .kind = LVT_HEADER_INT64},
+                                         {.name = LVT_LITERAL("traceparent"),
+                                          .kind = LVT_HEADER_STRING,
+                                          .value.bytes = LVT_LITERAL("own")}};
+    (void)state;
+    keeps_its_own((struct lvt_outgoing){.traceparent = LVT_LITERAL("own")});
+    keeps_its_own(
+        (struct lvt_outgoing){.headers = headers, .header_count = 2, .id = LVT_LITERAL("mine")});
+    keeps_its_own((struct lvt_outgoing){.traceparent = LVT_LITERAL("own"),
+                                        .exchange = LVT_LITERAL(EXCHANGE)});
+    keeps_its_own(
+        (struct lvt_outgoing){.traceparent = LVT_LITERAL("own"), .queue = LVT_LITERAL("to.queue")});
+}
+
+static void without_an_exchange_it_must_name_one(void **state) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    (void)state;
+    world_open(world);
+    world->engine->limits.exchange = NULL;
+    publish(world, "from", "f1");
+    advance(world, 0);
+    assert_int_equal(answered, LVT_ANSWER_ERROR);
+    assert_non_null(strstr(said, "rabbitmq.exchange is not set"));
+    world_free(world);
+}
+
+static void publish_and_end(struct script *script, struct lvt_run *run) {
+    (void)script;
+    lvt_effect_publish(run, &outgoing, note, run);
+    finish(run, LVT_VERDICT_DONE, NULL);
+}
+
+static void one_that_is_dropped_is_an_outage(void **state) {
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    (void)state;
+    world_open(world);
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_DROPPED, 1);
+    publish(world, "from", "f1");
+    advance(world, 60000);
+    assert_int_equal(from->starts, 2);
+    assert_int_equal(answers, 1);
+    assert_int_equal(to->starts, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_RETRIED), 0);
+    from->body = publish_and_end; /* nobody waits for the answer any more */
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_DROPPED, 1);
+    publish(world, "from", "f2");
+    go(world);
+    assert_int_equal(answers, 1);
+    assert_settled(world);
+    world_free(world);
+}
+
+static lvt_rows_done *row_written;
+static void *row_ctx;
+
+static void keep_row(void *self, struct lvt_tx *tx, const struct lvt_outgoing *row,
+                     lvt_rows_done *done, void *ctx) {
+    (void)self;
+    (void)tx;
+    (void)row;
+    row_written = done;
+    row_ctx = ctx;
+}
+
+static void a_row_that_is_not_written_is_an_error_or_an_outage(void **state) {
+    const struct lvt_sql_error error = {.text = "no room"};
+    struct script *from, *to;
+    struct world *world = two(&from, &to);
+    (void)state;
+    from->body = query_and_publish;
+    world_open(world);
+    world->engine->ledger.tx_publish = keep_row;
+    publish(world, "from", "f1");
+    go(world);
+    row_written(row_ctx, LVT_ANSWER_OUTAGE, NULL, NULL);
+    assert_int_equal(answers, 0);
+    assert_int_equal(from->aborts, 1);
+    advance(world, 10000);
+    row_written(row_ctx, LVT_ANSWER_ERROR, NULL, &error);
+    go(world);
+    assert_int_equal(answered, LVT_ANSWER_ERROR);
+    assert_string_equal(said, "no room");
+    assert_settled(world);
     world_free(world);
 }
 
@@ -254,6 +389,52 @@ static void wrong_row_holds_up_nothing(void **state) {
     relay_free(world);
 }
 
+static void wrong_row_ends_when_its_turn_comes(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "a", "a"};
+    struct world *world = relaying(keys);
+    (void)state;
+    rows[1].outgoing.payload = LVT_LITERAL("[]");
+    rows[2].outgoing.payload = LVT_LITERAL("1");
+    relay(world);
+    go(world);
+    assert_int_equal(rows[0].result, LVT_OUTBOX_SENT);
+    assert_int_equal(rows[1].result, LVT_OUTBOX_WRONG);
+    assert_int_equal(rows[2].result, LVT_OUTBOX_WRONG);
+    assert_int_equal(rows[3].result, LVT_OUTBOX_SENT);
+    relay_free(world);
+}
+
+static void rows_that_are_dropped_were_not_tried(void **state) {
+    const char *const keys[ROWS] = {"a", "a", "b", ""};
+    struct world *world = relaying(keys);
+    (void)state;
+    lvt_memory_broker_fail_publishes(world->broker, LVT_PUBLISH_DROPPED, 1);
+    relay(world);
+    go(world);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SKIPPED], 2);
+    assert_int_equal(world->outbox_results[LVT_OUTBOX_SENT], 2);
+    relay_free(world);
+}
+
+static void keys_of_one_bucket_do_not_wait_for_each_other(void **state) {
+    char other[16];
+    const char *const keys[ROWS] = {"a", other, "a", other};
+    (void)state;
+    for (int i = 0;; i++) {
+        snprintf(other, sizeof other, "b%d", i);
+        if (lvt_bytes_hash(lvt_bytes_of(other)) % LVT_RELAY_BUCKETS ==
+            lvt_bytes_hash(LVT_LITERAL("a")) % LVT_RELAY_BUCKETS)
+            break;
+    }
+    struct world *world = relaying(keys);
+    relay(world);
+    lvt_memory_broker_poll(world->broker);
+    assert_int_equal(given_back, 2);
+    go(world);
+    assert_int_equal(given_back, ROWS);
+    relay_free(world);
+}
+
 static void nothing_is_relayed_at_the_end(void **state) {
     const char *const keys[ROWS] = {"a", "a", "b", ""};
     struct world *world = relaying(keys);
@@ -348,12 +529,20 @@ int main(void) {
         cmocka_unit_test(nobody_takes_it),
         cmocka_unit_test(wrong_one_is_refused_after_the_call),
         cmocka_unit_test(trace_is_passed_on),
+        cmocka_unit_test(only_a_text_is_a_trace),
+        cmocka_unit_test(its_own_trace_id_and_place_stand),
+        cmocka_unit_test(without_an_exchange_it_must_name_one),
+        cmocka_unit_test(one_that_is_dropped_is_an_outage),
+        cmocka_unit_test(a_row_that_is_not_written_is_an_error_or_an_outage),
         cmocka_unit_test(outage_costs_no_attempt_and_no_second_event),
         cmocka_unit_test(in_a_transaction_it_goes_through_the_ledger),
         cmocka_unit_test(rolled_back_it_is_gone),
         cmocka_unit_test(rows_of_one_key_leave_one_after_the_other),
         cmocka_unit_test(row_that_is_not_taken_holds_up_its_key_only),
         cmocka_unit_test(wrong_row_holds_up_nothing),
+        cmocka_unit_test(wrong_row_ends_when_its_turn_comes),
+        cmocka_unit_test(rows_that_are_dropped_were_not_tried),
+        cmocka_unit_test(keys_of_one_bucket_do_not_wait_for_each_other),
         cmocka_unit_test(nothing_is_relayed_at_the_end),
         cmocka_unit_test(run_that_ends_leaves_its_publish_alone),
         cmocka_unit_test(delayed_event_comes_through_its_exchange),

@@ -183,6 +183,94 @@ static void one_that_becomes_a_suspect_waits_for_the_others(void **state) {
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 3);
 }
 
+/* Nothing is known of it, it has no id, and the broker has delivered it before. */
+static void redelivered(struct lvt_header count, const char *beside, bool alone) {
+    publish_event(world, "a", NULL, (struct lvt_headers){&count, 1});
+    lvt_memory_broker_poll(world->broker);
+    lvt_memory_broker_disconnect(world->broker);
+    go(world);
+    script->body = hold;
+    publish(world, "a", beside);
+    lvt_memory_broker_reconnect(world->broker);
+    go(world);
+    assert_int_equal(script->held_count, alone ? 1 : 2);
+    while (script->held_count > 0) {
+        finish(script->held[0], LVT_VERDICT_DONE, "");
+        go(world);
+    }
+    assert_settled(world);
+}
+
+static void what_was_delivered_often_is_a_suspect(void **state) {
+    struct lvt_header count = {.name = LVT_LITERAL("x-delivery-count"), .kind = LVT_HEADER_INT64};
+    (void)state;
+    script->handler->options.concurrency = 5;
+    count.value.integer = 4;
+    redelivered(count, "1", false);
+    count.value.integer = 5;
+    redelivered(count, "2", true);
+    count = (struct lvt_header){.name = LVT_LITERAL("x-delivery-count"),
+                                .kind = LVT_HEADER_STRING,
+                                .value.bytes = LVT_LITERAL("often")};
+    redelivered(count, "3", false);
+}
+
+static void enter_again(struct script *of, struct lvt_run *run) {
+    (void)of;
+    lvt_run_enter(run);
+    lvt_run_leave(run->engine);
+    assert_true(lvt_seat_busy(&box->seats[0]));
+    finish(run, LVT_VERDICT_DONE, "");
+}
+
+static void control_nests(void **state) {
+    (void)state;
+    script->body = enter_again;
+    publish(world, "a", "1");
+    go(world);
+    assert_false(lvt_seat_busy(&box->seats[0]));
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
+}
+
+#define MANY 300
+
+/* More than start in one pump; and at the rate that their handler keeps. */
+static void many_suspects_run_one_after_the_other(void **state) {
+    static struct lvt_charge list[MANY];
+    struct leveret_error err;
+    char id[8];
+    (void)state;
+    for (int i = 0; i < MANY; i++) {
+        snprintf(id, sizeof id, "%d", i);
+        list[i] = (struct lvt_charge){.used = true};
+        key_of(script->handler->queue->name, "a", id, list[i].key);
+    }
+    lvt_charges_publish(charges, list, MANY);
+    script->handler->queue->prefetch = MANY;
+    assert_int_equal(lvt_memory_broker_update(world->broker, &err), LEVERET_OK);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(id, sizeof id, "%d", i);
+        publish(world, "a", id);
+    }
+    go(world);
+    assert_int_equal(script->running_max, 1);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), MANY);
+    script->handler->options.rate = 10;
+    for (int i = 0; i < 3; i++) {
+        snprintf(id, sizeof id, "x%d", i);
+        key_of(script->handler->queue->name, "a", id, list[i].key);
+    }
+    lvt_charges_publish(charges, list, 3);
+    for (int i = 0; i < 3; i++) {
+        snprintf(id, sizeof id, "x%d", i);
+        publish(world, "a", id);
+    }
+    go(world);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), MANY + 1);
+    advance(world, 1000);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), MANY + 3);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_event_that_has_control_is_written_down, set_up,
@@ -193,6 +281,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_charge_stays_with_a_retry, set_up, tear_down),
         cmocka_unit_test_setup_teardown(at_the_limit_it_does_not_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_suspect_runs_alone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_was_delivered_often_is_a_suspect, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(control_nests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(many_suspects_run_one_after_the_other, set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_becomes_a_suspect_waits_for_the_others, set_up,
                                         tear_down),
     };

@@ -178,6 +178,65 @@ static void two_handlers_for_one_type_are_refused(void **state) {
     lvt_routes_free(&routes);
 }
 
+/* Equally specific, in either order. */
+static void both_take_some(const char *a, const char *b, bool some) {
+    const char *const pairs[2][2] = {{a, b}, {b, a}};
+    for (size_t i = 0; i < 2; i++) {
+        struct lvt_routes routes = {0};
+        add(&routes, handler("first", "q", pairs[i][0]));
+        struct lvt_handler *second = handler("second", "q", pairs[i][1]);
+        if (some)
+            refuse(&routes, second, "second");
+        else
+            add(&routes, second);
+        lvt_routes_free(&routes);
+    }
+}
+
+static void patterns_that_overlap_are_found(void **state) {
+    (void)state;
+    both_take_some("a.#", "#.a", true);
+    both_take_some("a.#", "b.#", false);
+    both_take_some("#.a", "#.b", false);
+    both_take_some("#.a", "b.#", true);
+    both_take_some("*.a", "b.*", true);
+    both_take_some("*.*", "*", false);
+    both_take_some("*.#", "#.*", true);
+    both_take_some("*.a", "*.b", false);
+    both_take_some("#.a.*", "#.b.*", false);
+    both_take_some("#.a.b", "a.#.b", true);
+    both_take_some("a.#.b", "b.#.a", false);
+    both_take_some("#.#", "*.#.#.*", true);
+}
+
+static void nothing_changes_to_nothing(void **state) {
+    struct lvt_routes routes = {0};
+    struct leveret_error err;
+    (void)state;
+    assert_int_equal(lvt_routes_change(&routes, NULL, 0, &err), LEVERET_OK);
+    assert_int_equal(routes.queue_count, 0);
+    struct lvt_handler *unused = handler("a", NULL, NULL);
+    unused->runtime = NULL; /* it was never loaded */
+    lvt_handler_free(unused);
+}
+
+/* The first that is refused ends it. */
+static void a_refused_change_leaves_all_as_it_was(void **state) {
+    struct lvt_routes routes = {0};
+    struct leveret_error err;
+    (void)state;
+    struct lvt_handler *first = add(&routes, handler("first", "q", "a"));
+    add(&routes, handler("second", "q", "b"));
+    add(&routes, handler("third", "q", "c"));
+    struct lvt_handler *wrong = handler("wrong", "q", "b");
+    const struct lvt_handler_change change = {first, wrong};
+    assert_int_equal(lvt_routes_change(&routes, &change, 1, &err), LEVERET_CONFIG);
+    assert_int_equal(routes.handler_count, 3);
+    assert_ptr_equal(lvt_routes_match(first->queue, LVT_LITERAL("a")), first);
+    lvt_handler_free(wrong);
+    lvt_routes_free(&routes);
+}
+
 static void handlers_of_one_queue_must_agree(void **state) {
     struct lvt_routes routes = {0};
     struct lvt_handler *made;
@@ -228,6 +287,9 @@ int main(void) {
         cmocka_unit_test(bindings_are_those_asked_for),
         cmocka_unit_test(window_is_twice_the_concurrency),
         cmocka_unit_test(two_handlers_for_one_type_are_refused),
+        cmocka_unit_test(patterns_that_overlap_are_found),
+        cmocka_unit_test(nothing_changes_to_nothing),
+        cmocka_unit_test(a_refused_change_leaves_all_as_it_was),
         cmocka_unit_test(handlers_of_one_queue_must_agree),
         cmocka_unit_test(runtimes_go_with_their_handlers),
     };

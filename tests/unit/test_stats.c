@@ -137,6 +137,8 @@ static void outcomes_have_texts(void **state) {
     assert_string_equal(lvt_outcome_text(LVT_OUTCOME_DUPLICATE), "duplicate");
     assert_string_equal(lvt_outcome_text(LVT_OUTCOME_DROPPED), "dropped");
     assert_string_equal(lvt_outcome_text(LVT_OUTCOME_COUNT), "unknown");
+    assert_string_equal(lvt_reload_text(LVT_RELOAD_REMOVED), "removed");
+    assert_string_equal(lvt_reload_text(LVT_RELOAD_RESULT_COUNT), "unknown");
 }
 
 int main(void) {
