@@ -53,7 +53,8 @@ void sim_messages_free(struct sim *sim) {
 bool sim_broker_has_another(const struct sim *sim, const struct sim_fact *fact, uint64_t message,
                             uint32_t attempts_made) {
     for (const struct sim_message *other = sim->messages; other; other = other->next)
-        if (other->fact == fact && other->number != message && other->confirmed && !other->acked &&
+        if (other->fact == fact && !other->child && other->number != message && other->confirmed &&
+            !other->acked &&
             (other->attempts_made >= attempts_made || other->state == SIM_MESSAGE_DEAD))
             return true;
     return false;
@@ -192,6 +193,10 @@ static void check_dead_letter(struct sim *sim, const struct sim_message *message
 }
 
 void sim_broker_put(struct sim *sim, struct sim_message *message) {
+    if (message->child) {
+        message->state = SIM_MESSAGE_ELSEWHERE;
+        return;
+    }
     if (message->kind == LVT_TO_DELAY) {
         message->state = SIM_MESSAGE_DELAYED;
         sim_after(sim, message->delay_ms + sim_below(sim, 30), delay_over, NULL, message->number,
@@ -211,6 +216,8 @@ static void confirm(struct sim *sim, struct sim_worker *worker, uint64_t number,
     struct sim_message *message = sim_message_find(sim, number);
     if (message)
         message->confirmed = true;
+    if (message && message->child)
+        message->child->copies++;
     if (on > worker->link.lost_publishing)
         sim_after_for(worker, sim_latency(sim), sim_link_answered, number, LVT_PUBLISH_CONFIRMED);
 }

@@ -86,6 +86,8 @@ void sim_db_tx_end(struct sim *sim, struct sim_worker *worker, uint64_t number, 
         return;
     *at = tx->next;
     struct sim_fact *fact = tx->fact;
+    for (unsigned i = 0; i < tx->child_count; i++)
+        tx->children[i]->row = commit && !tx->aborted ? SIM_ROW_THERE : SIM_ROW_GONE;
     if (commit && !tx->aborted) {
         SIM_SAY(sim, "database: the transaction of fact %u commits", fact->index);
         if (tx->inserted)

@@ -23,6 +23,7 @@ struct sim_run {
     int64_t after_ms;
     char sqlstate[6];
     char patterns[2][24];
+    struct sim_child *child; /* the last one */
 };
 
 struct script {
@@ -159,6 +160,26 @@ static void on_slept(void *ctx) {
     go_on(answered(ctx));
 }
 
+static void on_published(void *ctx, enum lvt_answer answer, struct lvt_bytes id,
+                         const char *error) {
+    struct sim_run *run = answered(ctx);
+    (void)error;
+    run->statements -= run->child->in_tx;
+    sim_child_told(run->worker->sim, run->child, answer);
+    if (!lvt_bytes_is(id, run->child->id))
+        sim_fail(run->worker->sim, "child %u is told to have another id", run->child->number);
+    go_on(run);
+}
+
+static void publish(struct sim_run *run) {
+    struct lvt_header header;
+    struct lvt_outgoing outgoing;
+    run->child = sim_child_new(run->worker->sim, run->fact, run->run->tx != NULL);
+    run->statements += run->child->in_tx;
+    sim_child_outgoing(run->child, &header, &outgoing);
+    lvt_effect_publish(run->run, &outgoing, on_published, run);
+}
+
 static void query(struct sim_run *run, const char *text) {
     const struct lvt_sql sql = {.text = lvt_bytes_of(text)};
     run->statements++;
@@ -202,7 +223,7 @@ static void go_on(struct sim_run *run) {
         return;
     }
     run->steps--;
-    switch (sim_below(sim, 6)) {
+    switch (sim_below(sim, 8)) {
     case 0:
         query(run, "select");
         break;
@@ -214,6 +235,10 @@ static void go_on(struct sim_run *run) {
         break;
     case 3:
         http(run);
+        break;
+    case 4:
+    case 5:
+        publish(run);
         break;
     default:
         lvt_effect_sleep(run->run, sim_below(sim, 400), on_slept, run);

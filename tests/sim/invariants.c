@@ -147,8 +147,8 @@ static bool worker_settled(const struct sim_worker *worker) {
     return worker->alive && !worker->stopping && ledger->ready && worker->link.epoch != 0 &&
            lvt_engine_in_flight(worker->engine) == 0 && !ledger->waiting.first &&
            !ledger->held.first && !ledger->to_record.first && ledger->round == 0 &&
-           ledger->unlock_count == 0 && !ledger->txs && !worker->questions &&
-           !worker->link.outgoing && worker->link.settled_count == 0;
+           ledger->unlock_count == 0 && !ledger->txs && ledger->relay.out == 0 &&
+           !worker->questions && !worker->link.outgoing && worker->link.settled_count == 0;
 }
 
 /* A session that its worker has lost keeps its locks until the server has seen it, too. */
@@ -168,12 +168,12 @@ bool sim_settled(const struct sim *sim) {
         if (!worker_settled(&sim->workers[i]))
             return false;
     for (const struct sim_message *message = sim->messages; message; message = message->next)
-        if (message->state != SIM_MESSAGE_DEAD)
+        if (message->state != SIM_MESSAGE_DEAD && message->state != SIM_MESSAGE_ELSEWHERE)
             return false;
     for (size_t i = 0; i < sim->db.pending_count; i++)
         if (sim->db.pending[i].there)
             return false;
-    return !sim->db.txs;
+    return !sim->db.txs && sim_children_settled(sim);
 }
 
 void sim_check_idle(struct sim_worker *worker) {
@@ -222,7 +222,7 @@ static void check_effect(struct sim *sim, const struct sim_fact *fact) {
 
 static void tell_what_remains(struct sim *sim) {
     for (const struct sim_message *message = sim->messages; message; message = message->next)
-        if (message->state != SIM_MESSAGE_DEAD)
+        if (message->state != SIM_MESSAGE_DEAD && message->state != SIM_MESSAGE_ELSEWHERE)
             sim_fail(sim, "message %llu of fact %u never comes to an end (state %d)",
                      (unsigned long long)message->number, message->fact->index,
                      (int)message->state);
@@ -241,6 +241,8 @@ void sim_check_end(struct sim *sim) {
         if (sim->db.lock_holder[i] != 0)
             sim_fail(sim, "fact %u is still locked", i);
     }
+    if (!sim->failure[0])
+        sim_check_children(sim);
     for (unsigned i = 0; i < sim->worker_count && !sim->failure[0]; i++) {
         lvt_engine_drain(sim->workers[i].engine);
         sim_check_idle(&sim->workers[i]);

@@ -137,7 +137,9 @@ struct lvt_ledger_port sim_ledger_port(struct sim_worker *worker) {
                                     .tx_commit = sim_tx_commit,
                                     .tx_rollback = sim_tx_rollback,
                                     .tx_invalidate = sim_tx_invalidate,
-                                    .invalidated = sim_chores_invalidated};
+                                    .invalidated = sim_chores_invalidated,
+                                    .tx_publish = sim_tx_publish,
+                                    .outbox_done = sim_relay_done};
 }
 
 /* ---- rounds: unlock and lock, look up, insert, each a statement of its own ---- */
@@ -389,6 +391,7 @@ void sim_ledger_clear(struct sim_worker *worker) {
         sim_after(worker->sim, sim_latency(worker->sim), sim_db_session_end, worker, ledger->ghost,
                   0);
     sim_txs_clear(worker);
+    sim_relay_clear(worker);
     uint64_t last_round = ledger->last_round;
     *ledger = (struct sim_ledger){.last_round = last_round};
 }

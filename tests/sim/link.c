@@ -66,18 +66,36 @@ static void port_publish(void *self, struct lvt_publish *publish) {
     struct sim_outgoing *outgoing = sim_alloc(sizeof *outgoing);
     struct sim_outgoing **last = &worker->link.outgoing;
     outgoing->publish = publish;
-    outgoing->fact = sim_fact_of_headers(worker->sim, &publish->properties.headers);
+    outgoing->child = sim_child_of_headers(worker->sim, &publish->properties.headers);
+    outgoing->fact = outgoing->child
+                         ? outgoing->child->parent
+                         : sim_fact_of_headers(worker->sim, &publish->properties.headers);
     while (*last)
         last = &(*last)->next;
     *last = outgoing;
-    if (!worker->dying)
+    if (worker->dying)
+        return;
+    if (outgoing->child)
+        sim_check_child_publish(worker, publish, outgoing->child);
+    else
         sim_check_publish(worker, publish, outgoing->fact);
+}
+
+static void excuse(struct sim_worker *worker, const struct sim_outgoing *outgoing,
+                   const char *why) {
+    if (outgoing->message == 0)
+        return;
+    if (outgoing->child)
+        sim_child_excuse(worker->sim, outgoing->child, why);
+    else
+        sim_fact_excuse(worker->sim, outgoing->fact, why);
 }
 
 static void send(struct sim_worker *worker, struct sim_outgoing *outgoing) {
     const struct lvt_publish *publish = outgoing->publish;
     struct sim_message *message =
         sim_message_new(worker->sim, outgoing->fact, &publish->properties, publish->body);
+    message->child = outgoing->child;
     message->kind = publish->destination.kind;
     message->delay_ms = publish->destination.delay_ms;
     message->worker = worker;
@@ -145,8 +163,7 @@ void sim_link_answered(struct sim *sim, struct sim_worker *worker, uint64_t numb
 
 void sim_link_drop_publishes(struct sim_worker *worker) {
     while (worker->link.outgoing) {
-        if (worker->link.outgoing->message != 0)
-            sim_fact_excuse(worker->sim, worker->link.outgoing->fact, "its worker stopped");
+        excuse(worker, worker->link.outgoing, "its worker stopped");
         answer(worker, &worker->link.outgoing, LVT_PUBLISH_DROPPED);
     }
 }
@@ -266,8 +283,7 @@ static void publishing_lost(struct sim *sim, struct sim_worker *worker, uint64_t
     worker->link.publishing = 0;
     for (struct sim_outgoing *outgoing = worker->link.outgoing; outgoing;
          outgoing = outgoing->next) {
-        if (outgoing->message != 0)
-            sim_fact_excuse(sim, outgoing->fact, "it is published once more");
+        excuse(worker, outgoing, "it is published once more");
         outgoing->message = 0;
     }
     sim_after_for(worker, back_ms, sim_link_connect, false, true);
@@ -296,8 +312,7 @@ void sim_link_clear(struct sim_worker *worker) {
     while (link->outgoing) {
         struct sim_outgoing *outgoing = link->outgoing;
         link->outgoing = outgoing->next;
-        if (outgoing->message != 0)
-            sim_fact_excuse(worker->sim, outgoing->fact, "its worker has gone");
+        excuse(worker, outgoing, "its worker has gone");
         free(outgoing);
     }
     forget_handed(link);

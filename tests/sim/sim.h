@@ -75,6 +75,30 @@ struct sim_fact {
     unsigned dead_letters;
 };
 
+/* ---- children: what handlers publish ---- */
+
+/* The outbox's row of a child that is published in a transaction. */
+enum sim_row {
+    SIM_ROW_NONE,
+    SIM_ROW_WRITTEN, /* by a transaction that is open */
+    SIM_ROW_THERE,   /* committed */
+    SIM_ROW_GONE,    /* rolled back */
+    SIM_ROW_DELETED, /* after it was sent */
+};
+
+struct sim_child {
+    struct sim_child *next;
+    unsigned number;
+    struct sim_fact *parent;
+    bool in_tx;
+    enum sim_row row;
+    bool unsure; /* handed to a relay, and not given back as not sent */
+    char id[16], body[64], queue[8], key[4];
+    unsigned copies; /* that the broker has confirmed */
+    /* Faults that may leave it with another copy. */
+    unsigned excuses;
+};
+
 /* ---- broker ---- */
 
 enum sim_message_state {
@@ -83,6 +107,7 @@ enum sim_message_state {
     SIM_MESSAGE_READY,
     SIM_MESSAGE_UNACKED,
     SIM_MESSAGE_DEAD,
+    SIM_MESSAGE_ELSEWHERE, /* a child, in a queue that is nobody's here */
 };
 
 struct sim_message {
@@ -90,6 +115,7 @@ struct sim_message {
     struct lvt_arena arena; /* of its texts */
     uint64_t number;
     struct sim_fact *fact;
+    struct sim_child *child; /* not NULL: it is that, and the fact is its parent */
     enum sim_message_state state;
     enum lvt_destination_kind kind; /* while it is on its way */
     uint64_t delay_ms;
@@ -118,7 +144,8 @@ struct sim_outgoing {
     struct sim_outgoing *next;
     struct lvt_publish *publish;
     struct sim_fact *fact;
-    uint64_t message; /* as it was sent; 0: it waits */
+    struct sim_child *child; /* as in a message */
+    uint64_t message;        /* as it was sent; 0: it waits */
 };
 
 /* A worker's connections to the broker: each end learns of a cut in its own time. */
@@ -154,6 +181,8 @@ struct sim_server_tx {
     unsigned rows;
     int64_t pending[8]; /* invalidations */
     unsigned pending_count;
+    struct sim_child *children[8]; /* rows of the outbox */
+    unsigned child_count;
 };
 
 struct sim_pending {
@@ -173,6 +202,7 @@ struct sim_database {
     struct sim_pending pending[SIM_PENDING_MAX]; /* committed invalidations */
     size_t pending_count;
     int64_t last_number;
+    uint64_t relay; /* the session that may relay; 0: none has asked */
 };
 
 struct sim_claims {
@@ -189,8 +219,9 @@ struct sim_asked {
 struct sim_call {
     struct sim_call *next;
     uint64_t number;
-    enum { SIM_CALL_SELECT, SIM_CALL_INSERT, SIM_CALL_INVALIDATE } kind;
+    enum { SIM_CALL_SELECT, SIM_CALL_INSERT, SIM_CALL_INVALIDATE, SIM_CALL_PUBLISH } kind;
     char pattern[24];
+    struct sim_child *child;
     lvt_rows_done *done;
     void *ctx;
 };
@@ -216,6 +247,22 @@ struct lvt_tx {
     struct sim_call *calls;
 };
 
+/* A row of the outbox that the engine has. */
+struct sim_relayed {
+    struct lvt_outbox_row row;
+    struct lvt_arena arena;
+    struct sim_child *child;
+    bool back;
+};
+
+#define SIM_RELAYED_MAX 6
+
+struct sim_relay {
+    uint64_t session; /* that it was read in */
+    struct sim_relayed rows[SIM_RELAYED_MAX];
+    size_t count, out; /* of the last time, and those that are not back */
+};
+
 /* A worker's connections to the database. */
 struct sim_ledger {
     uint64_t session; /* 0: away */
@@ -230,6 +277,7 @@ struct sim_ledger {
     size_t unlock_count;
     struct lvt_tx *txs;
     unsigned tx_count;
+    struct sim_relay relay;
 };
 
 /* ---- workers ---- */
@@ -295,6 +343,8 @@ struct sim {
     struct sim_fact facts[SIM_FACTS_MAX];
     struct sim_worker workers[SIM_WORKERS_MAX];
 
+    struct sim_child *children, **children_last;
+    unsigned child_count;
     struct sim_message *messages, **messages_last;
     bool broker_down, dispatch_due;
     unsigned refuse_permille, return_permille; /* of publishes */
@@ -340,6 +390,21 @@ struct sim_fact *sim_fact_of_claim(struct sim *sim, const struct lvt_claim *clai
 void sim_fact_publish(struct sim *sim, struct sim_worker *worker, uint64_t fact, uint64_t b);
 /* The event may have one copy, or one run, more than faultless days would have given it. */
 void sim_fact_excuse(struct sim *sim, struct sim_fact *fact, const char *why);
+
+/* ---- children.c ---- */
+struct sim_child *sim_child_new(struct sim *sim, struct sim_fact *parent, bool in_tx);
+/* NULL when the headers are no child's. */
+struct sim_child *sim_child_of_headers(struct sim *sim, const struct lvt_headers *headers);
+void sim_child_outgoing(const struct sim_child *child, struct lvt_header *header,
+                        struct lvt_outgoing *ret_outgoing);
+void sim_child_excuse(struct sim *sim, struct sim_child *child, const char *why);
+/* The handler hears of it. */
+void sim_child_told(struct sim *sim, const struct sim_child *child, enum lvt_answer answer);
+void sim_check_child_publish(struct sim_worker *worker, const struct lvt_publish *publish,
+                             const struct sim_child *child);
+bool sim_children_settled(const struct sim *sim);
+void sim_check_children(struct sim *sim);
+void sim_children_free(struct sim *sim);
 
 /* ---- broker.c: the server ---- */
 struct sim_message *sim_message_new(struct sim *sim, struct sim_fact *fact,
@@ -387,7 +452,7 @@ bool sim_db_lock(struct sim *sim, uint64_t session, const struct sim_fact *fact)
 void sim_db_unlock(struct sim *sim, uint64_t session, const struct sim_fact *fact);
 void sim_db_free(struct sim *sim);
 
-/* ---- ledger.c, transactions.c, chores.c: the ledger port ---- */
+/* ---- ledger.c, transactions.c, relay.c, chores.c: the ledger port ---- */
 struct lvt_ledger_port sim_ledger_port(struct sim_worker *worker);
 void sim_ledger_connect(struct sim *sim, struct sim_worker *worker, uint64_t a, uint64_t b);
 /* The session is over: the server sees it after server_ms, the worker after worker_ms. */
@@ -409,10 +474,19 @@ void sim_tx_commit(void *self, struct lvt_tx *tx, lvt_tx_done *done, void *ctx);
 void sim_tx_rollback(void *self, struct lvt_tx *tx);
 void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern, lvt_rows_done *done,
                        void *ctx);
+void sim_tx_publish(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                    lvt_rows_done *done, void *ctx);
 void sim_tx_claim_released(struct sim_worker *worker, const struct lvt_claim *claim);
 /* Its connection is lost. */
 void sim_tx_cut(struct lvt_tx *tx);
 void sim_txs_clear(struct sim_worker *worker);
+
+/* Looks for rows of the outbox, again and again. */
+void sim_relay_look(struct sim *sim, struct sim_worker *worker, uint64_t a, uint64_t b);
+void sim_relay_done(void *self, struct lvt_outbox_row *row);
+void sim_relay_clear(struct sim_worker *worker);
+/* Whether a row of its key that comes before this one has not been sent. */
+bool sim_relay_overtakes(const struct sim_worker *worker, const struct sim_child *child);
 
 void sim_chores_invalidated(void *self, int64_t number);
 void sim_chores_sweep(struct sim *sim, struct sim_worker *worker, uint64_t a, uint64_t b);

@@ -173,6 +173,13 @@ static uint64_t invalidation(struct sim *sim, struct sim_server_tx *tx, const ch
     return ANSWER_OK + (uint64_t)pending->number;
 }
 
+static void write_row(struct sim_server_tx *tx, struct sim_child *child) {
+    if (tx->child_count == sizeof tx->children / sizeof tx->children[0])
+        abort();
+    tx->children[tx->child_count++] = child;
+    child->row = SIM_ROW_WRITTEN;
+}
+
 static void statement(struct sim *sim, struct sim_worker *worker, uint64_t tx_number,
                       uint64_t call_number) {
     struct lvt_tx *tx = find_tx(worker, tx_number);
@@ -194,6 +201,8 @@ static void statement(struct sim *sim, struct sim_worker *worker, uint64_t tx_nu
         server->rows++;
     } else if (call->kind == SIM_CALL_INVALIDATE) {
         answer = invalidation(sim, server, call->pattern);
+    } else if (call->kind == SIM_CALL_PUBLISH) {
+        write_row(server, call->child);
     }
     sim_after_for(worker, sim_latency(sim), statement_answered, call_number, answer);
 }
@@ -225,6 +234,19 @@ void sim_tx_invalidate(void *self, struct lvt_tx *tx, struct lvt_bytes pattern, 
     (void)self;
     call->kind = SIM_CALL_INVALIDATE;
     snprintf(call->pattern, sizeof call->pattern, "%.*s", (int)pattern.len, pattern.data);
+}
+
+void sim_tx_publish(void *self, struct lvt_tx *tx, const struct lvt_outgoing *outgoing,
+                    lvt_rows_done *done, void *ctx) {
+    const struct sim_worker *worker = self;
+    struct lvt_headers headers = {(struct lvt_header *)(uintptr_t)outgoing->headers,
+                                  outgoing->header_count};
+    struct sim_call *call = add_call(tx, done, ctx);
+    call->kind = SIM_CALL_PUBLISH;
+    call->child = sim_child_of_headers(worker->sim, &headers);
+    if (!call->child || !call->child->in_tx || call->child->parent != tx->fact)
+        sim_fail(worker->sim, "an event that is not its own is in the transaction of fact %u",
+                 tx->fact->index);
 }
 
 /* ---- commit ---- */

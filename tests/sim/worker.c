@@ -88,6 +88,7 @@ void sim_worker_start(struct sim *sim, struct sim_worker *worker, uint64_t a, ui
     sim_after_for(worker, sim_latency(sim), sim_ledger_connect, 0, 0);
     sim_after_for(worker, sim_latency(sim), sim_link_connect, true, true);
     sim_after_for(worker, 200, sim_chores_sweep, 0, 0);
+    sim_after_for(worker, 200, sim_relay_look, 0, 0);
 }
 
 /* ---- the end ---- */

@@ -222,6 +222,7 @@ static void free_world(struct sim *sim) {
     sim_messages_free(sim);
     sim_db_free(sim);
     sim_runs_free(sim);
+    sim_children_free(sim);
     lvt_timers_free(&sim->timers);
     while (sim->tasks) {
         struct sim_task *task = sim->tasks;
@@ -237,6 +238,7 @@ bool sim_run(uint64_t seed, bool tracing, char *ret_failure, size_t size) {
     sim->tracing = tracing;
     sim->log = (struct lvt_log){log_line, sim, tracing ? LVT_DEBUG : LVT_ERROR + 1};
     sim->messages_last = &sim->messages;
+    sim->children_last = &sim->children;
     course(sim);
     bool good = !sim->failure[0];
     snprintf(ret_failure, size, "%s", sim->failure);
