@@ -21,7 +21,7 @@ def counted(object_directory):
     for document in output.splitlines():
         document = json.loads(document)
         for file in document["files"]:
-            path = pathlib.Path(document["current_working_directory"], file["file"])
+            path = pathlib.Path(document["current_working_directory"], file["file"]).resolve()
             if path.suffix == ".c":
                 yield path, file["lines"]
 

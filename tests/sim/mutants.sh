@@ -18,15 +18,15 @@ a refused publish counts as confirmed|settle.c|s/(result == LVT_PUBLISH_)CONFIRM
 publish without a live delivery|settle.c|s/if \(!any_live\(engine, event\)\)/if (0)/
 joined deliveries are not acked|settle.c|s/(also = )event->joined; also; also = also->next\)\n(        engine->broker.ack)/$1NULL; also; also = also->next)\n$2/
 an outage costs an attempt|settle.c|s/(case LVT_VERDICT_OUTAGE:\n\s+)wait_for_turn\(.*?\);/$1settle_failure(engine, event);/
-one retry too few|settle.c|s/event->attempt > policy->max/event->attempt >= policy->max/
-one retry too many|settle.c|s/event->attempt > policy->max/event->attempt > policy->max + 1/
+one retry too few|settle.c|s/event->attempt > (lvt_event_retries)/event->attempt >= $1/
+one retry too many|settle.c|s/event->attempt > (lvt_event_retries\(event\))/event->attempt > $1 + 1/
 delays do not grow|settle.c|s/(lvt_retry_delay\(policy, )event->attempt - 1/${1}0/
 delays are a little short|settle.c|s/\.delay_ms = delay_ms\}/.delay_ms = delay_ms * 3 \/ 4}/
 a commit's outage counts as done|settle.c|s/if \(result == LVT_TX_OK\) \{/if (result != LVT_TX_ERROR) {/
 a commit's outage counts as a duplicate|settle.c|s/if \(result == LVT_TX_DUPLICATE\)\n/if (result != LVT_TX_ERROR)\n/
 a commit's error counts as an outage|settle.c|s/if \(result == LVT_TX_ERROR\) \{/if (0) {/
 a snooze costs an attempt|settle.c|s/event->run && story != LVT_STORY_NONE/event->run/
-a failure costs no attempt|settle.c|s/(story != LVT_STORY_NONE \? event->attempt)/$1 - 1/
+a failure costs no attempt|settle.c|s/(event->condemned\s+\? event->attempt)/$1 - 1/
 a retry may be acked by its own confirm|claim.c|s/return \(first->publishing/return false && (false/
 a copy is acked by a second try|claim.c|s/ \|\| waits_to_send//
 a copy's attempts are forgotten|claim.c|s/if \(second->attempt > first->attempt\)/if (false)/
