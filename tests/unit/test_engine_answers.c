@@ -405,8 +405,9 @@ static void handlers_that_want_to_start_may_change(void **state) {
         scripts[i] = add(world, names[i]);
     world_open(world);
     lvt_memory_ledger_set_ready(world->ledger, false);
-    for (int i = 0; i < 3; i++)
-        publish(world, names[i], NULL);
+    publish(world, "a", NULL);
+    publish(world, "b", NULL);
+    publish(world, "c", NULL);
     go(world);
     for (int i = 2; i >= 0; i--) { /* the last, one that is now the last, and the only one */
         next[i] = handler_new(world, names[i]);

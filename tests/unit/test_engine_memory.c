@@ -237,8 +237,8 @@ static struct world *make(void) {
 #define SENT 11
 
 static void send_all(struct world *world) {
-    static const char *const names[] = {"all",     "tx",    "plain",   "fails",  "dies",
-                                        "snoozes", "waits", "limited", "limited"};
+    static const char names[][8] = {"all",     "tx",    "plain",   "fails",  "dies",
+                                    "snoozes", "waits", "limited", "limited"};
     char id[8];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(id, sizeof id, "e%zu", i);
