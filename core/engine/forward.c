@@ -31,23 +31,24 @@ static bool goes_along(struct lvt_bytes name) {
 static bool build(struct lvt_event *event) {
     struct lvt_delivery *delivery = event->delivery;
     const struct lvt_headers *from = &delivery->properties.headers;
-    struct lvt_headers to = {0};
-    int64_t ttl_ms;
-    to.items = lvt_arena_alloc(&delivery->arena, (from->count + ADDED_MAX) * sizeof *to.items);
-    if (!to.items)
-        return false;
-    for (size_t i = 0; i < from->count; i++)
-        if (goes_along(from->items[i].name))
-            to.items[to.count++] = from->items[i];
-    lvt_headers_add_integer(&to, LVT_HEADER_DELAYED, 1);
-    event->publish = (struct lvt_publish){
+    struct lvt_publish publish = {
         .destination = {.kind = LVT_TO_EXCHANGE,
                         .name = text_header(from, LVT_HEADER_TO_EXCHANGE),
                         .routing_key = text_header(from, LVT_HEADER_TO_ROUTING_KEY)},
-        .properties = delivery->properties,
         .body = delivery->body,
     };
-    event->publish.properties.headers = to;
+    size_t kept = 0;
+    int64_t ttl_ms;
+    if (!lvt_properties_carry(&delivery->properties, ADDED_MAX, &delivery->arena,
+                              &publish.properties))
+        return false;
+    struct lvt_headers *to = &publish.properties.headers;
+    for (size_t i = 0; i < to->count; i++)
+        if (goes_along(to->items[i].name))
+            to->items[kept++] = to->items[i];
+    to->count = kept;
+    lvt_headers_add_integer(to, LVT_HEADER_DELAYED, 1);
+    event->publish = publish;
     if (!lvt_header_integer(lvt_headers_find(from, LVT_HEADER_TTL), &ttl_ms))
         return true;
     return lvt_outgoing_expire(&event->publish.properties, &delivery->arena, (uint64_t)ttl_ms);

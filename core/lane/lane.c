@@ -186,6 +186,7 @@ static enum leveret_code make_services(struct lvt_lane *lane, struct leveret_err
                                               .max_claims = config->ledger.max_claims,
                                               .retention_ms = config->ledger.retention_ms,
                                               .outbox_retention_ms = config->outbox.retention_ms,
+                                              .max_body_bytes = config->max_body_bytes,
                                               .log = lane->options.log,
                                               .sink = lvt_engine_ledger_sink(lane->engine),
                                               .loop = &lane->loop.uv};

@@ -17,6 +17,7 @@ struct lvt_ledger_options {
     uint32_t max_claims;          /* locks held at most; claims over it wait */
     uint64_t retention_ms;        /* records older than this are deleted; 0 keeps them for ever */
     uint64_t outbox_retention_ms; /* how long events are kept after they were sent */
+    uint64_t max_body_bytes;      /* of an event of the outbox */
     bool guest;                   /* leaves the housekeeping and the outbox to the workers */
     const struct lvt_log *log;
     struct lvt_ledger_sink sink;

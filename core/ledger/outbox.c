@@ -13,14 +13,17 @@
 #define LEAD_MS 1000
 #define LOOK_MIN_MS 20
 #define LOOK_MAX_MS 500
-/* Rows of one batch, and bytes of their payloads, which one row alone may exceed. */
+/* Rows of one batch, and bytes of their payloads and headers, which one row alone may exceed. */
 #define BATCH_ROWS "2000"
 #define BATCH_BYTES "8388608"
+#define HEADERS_BYTES "1048576"
 /* Marked at once while a batch is under way. */
 #define MARK_ROWS 500
 #define COUNT_MS 5000
 #define COUNT_ROWS "100000"
 #define EXPIRE_MS 10000
+/* What was confirmed is marked before the end, lest an orderly restart send it again. */
+#define CLOSE_MS 2000
 #define EXPIRE_ROWS 10000
 
 /* What the connection is doing. */
@@ -64,8 +67,8 @@ static const struct lvt_pg_prepared prepared[] = {
      "UPDATE outbox o SET failed_at = clock_timestamp(), error = u.error"
      " FROM unnest($1::bigint[], $2::text[]) u(id, error) WHERE o.id = u.id AND o.sent_at IS NULL"},
     {"count",
-     "SELECT count(*), coalesce((extract(epoch FROM clock_timestamp() - min(created_at))"
-     "  * 1000)::bigint, 0),"
+     "SELECT count(*), coalesce((extract(epoch FROM clock_timestamp() -"
+     "  min(created_at) FILTER (WHERE isfinite(created_at))) * 1000)::bigint, 0),"
      " (SELECT count(*) FROM (SELECT 1 FROM outbox WHERE failed_at IS NOT NULL"
      "  LIMIT " COUNT_ROWS ") f)"
      " FROM (SELECT created_at FROM outbox WHERE " UNSENT " LIMIT " COUNT_ROWS ") o"},
@@ -75,18 +78,28 @@ static const struct lvt_pg_prepared prepared[] = {
      "  clock_timestamp() - $1::text::bigint * interval '1 ms' LIMIT $2::text::int))"},
 };
 
-/* A row of a key waits until the one before it, which was not taken, has been. */
+/* A row of a key waits until the one before it, which was not taken, has been. Rows are anybody's
+ * to write: what is too long to be published is not read, and no number fails the statement, which
+ * would hold up all of them. */
 static const char read_sql[] =
-    "SELECT id, event, payload, event_id, key, exchange, queue,"
-    " greatest(0, delay_ms - (extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint)"
-    "  * (delay_ms > 0)::int + least(delay_ms, 0),"
-    " ttl_ms, priority, max_attempts, headers, whole FROM ("
-    "  SELECT *, sum(octet_length(payload)) OVER (ORDER BY due_at, id) - octet_length(payload)"
-    "   AS before FROM ("
-    "   SELECT id, event, payload::text, event_id, key, exchange, queue, delay_ms, ttl_ms, "
-    "priority,"
-    "    max_attempts, headers::text, whole, created_at, due_at FROM outbox o"
-    "   WHERE " UNSENT
+    "SELECT id, event, CASE WHEN octet_length(payload) <= $1::bigint THEN payload END, event_id, "
+    "key,"
+    " exchange, queue,"
+    " CASE WHEN delay_ms BETWEEN 1 AND 4294967295 THEN greatest(0, delay_ms - age_ms)"
+    "  ELSE delay_ms END,"
+    " ttl_ms, priority, max_attempts,"
+    " CASE WHEN octet_length(headers) <= " HEADERS_BYTES
+    " THEN headers END, whole FROM ("
+    "  SELECT *, sum(octet_length(payload) + octet_length(headers)) OVER (ORDER BY due_at, id)"
+    "   - octet_length(payload) - octet_length(headers) AS before FROM ("
+    "   SELECT id, left(event, 256) AS event, payload::text, left(event_id, 256) AS event_id,"
+    "    left(key, 256) AS key, left(exchange, 256) AS exchange, left(queue, 256) AS queue, "
+    "delay_ms,"
+    "    ttl_ms, priority, max_attempts, headers::text, whole, due_at,"
+    "    CASE WHEN isfinite(created_at)"
+    "     THEN (extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint ELSE 0 END"
+    "     AS age_ms"
+    "    FROM outbox o WHERE " UNSENT
     " AND due_at <= clock_timestamp() AND (key = '' OR NOT EXISTS ("
     "    SELECT 1 FROM outbox e WHERE e.sent_at IS NULL AND e.failed_at IS NULL AND e.tries > 0"
     "     AND e.key <> '' AND e.key = o.key AND e.id < o.id))"
@@ -174,7 +187,7 @@ static void on_read(void *ctx, PGresult *result) {
     struct lvt_outbox *outbox = ctx;
     const struct lvt_ledger_sink *sink = &outbox->ledger->options.sink;
     outbox->sent = 0;
-    if (failed(outbox, result) || PQntuples(result) == 0) {
+    if (failed(outbox, result) || PQntuples(result) == 0 || outbox->ledger->closing) {
         PQclear(result);
         plan_read(outbox, false);
         return;
@@ -190,7 +203,10 @@ static void on_read(void *ctx, PGresult *result) {
 }
 
 static void read_batch(struct lvt_outbox *outbox) {
-    lvt_pg_query(outbox->pg, read_sql, NULL, 0, on_read, outbox);
+    char most[24];
+    const char *const params[] = {most};
+    snprintf(most, sizeof most, "%llu", (unsigned long long)outbox->ledger->options.max_body_bytes);
+    lvt_pg_query(outbox->pg, read_sql, params, 1, on_read, outbox);
     send_step(outbox, STEP_READ);
 }
 
@@ -289,6 +305,48 @@ static void expire(struct lvt_outbox *outbox) {
     send_step(outbox, STEP_EXPIRE);
 }
 
+/* ---- the end ---- */
+
+static void on_timer_closed(uv_handle_t *handle) {
+    const struct lvt_outbox *outbox = handle->data;
+    lvt_ledger_count_closed(outbox->ledger);
+}
+
+static void close_now(struct lvt_outbox *outbox) {
+    outbox->up = false;
+    uv_close((uv_handle_t *)&outbox->timer, on_timer_closed);
+    lvt_pg_close(outbox->pg, lvt_ledger_count_closed, outbox->ledger);
+}
+
+static void on_close_due(uv_timer_t *timer) {
+    close_now(timer->data);
+}
+
+/* Not in a callback of the session. */
+static void close_soon(struct lvt_outbox *outbox) {
+    uv_timer_start(&outbox->timer, on_close_due, 0, 0);
+}
+
+static void close_step(struct lvt_outbox *outbox) {
+    if (lvt_outbox_marks_count(&outbox->marks) > 0)
+        mark(outbox);
+    else
+        close_soon(outbox);
+}
+
+void lvt_outbox_close(struct lvt_ledger *ledger) {
+    struct lvt_outbox *outbox = ledger->outbox;
+    if (!outbox)
+        return;
+    ledger->open_handles += 2;
+    if (!outbox->up) {
+        close_now(outbox);
+        return;
+    }
+    uv_timer_start(&outbox->timer, on_close_due, CLOSE_MS, 0);
+    next_step(outbox);
+}
+
 /* ---- one after the other ---- */
 
 static bool wants_mark(const struct lvt_outbox *outbox) {
@@ -308,8 +366,12 @@ static void sleep_until_due(struct lvt_outbox *outbox) {
 
 static void next_step(struct lvt_outbox *outbox) {
     uint64_t now = now_ms(outbox);
-    if (!outbox->up || outbox->step != STEP_NONE || outbox->ledger->closing)
+    if (!outbox->up || outbox->step != STEP_NONE)
         return;
+    if (outbox->ledger->closing) {
+        close_step(outbox);
+        return;
+    }
     if (wants_mark(outbox)) {
         mark(outbox);
         return;
@@ -382,6 +444,8 @@ static void on_down(void *ctx, const struct leveret_error *err) {
     outbox->up = outbox->leading = false;
     outbox->pending = outbox->lag_ms = outbox->failed = -1;
     uv_timer_stop(&outbox->timer);
+    if (outbox->ledger->closing)
+        close_soon(outbox);
 }
 
 bool lvt_outbox_init(struct lvt_ledger *ledger) {
@@ -416,21 +480,6 @@ bool lvt_outbox_init(struct lvt_ledger *ledger) {
 
 void lvt_outbox_open(struct lvt_ledger *ledger) {
     lvt_pg_open(ledger->outbox->pg);
-}
-
-static void on_timer_closed(uv_handle_t *handle) {
-    const struct lvt_outbox *outbox = handle->data;
-    lvt_ledger_count_closed(outbox->ledger);
-}
-
-void lvt_outbox_close(struct lvt_ledger *ledger) {
-    struct lvt_outbox *outbox = ledger->outbox;
-    if (!outbox)
-        return;
-    outbox->up = false;
-    ledger->open_handles += 2;
-    uv_close((uv_handle_t *)&outbox->timer, on_timer_closed);
-    lvt_pg_close(outbox->pg, lvt_ledger_count_closed, ledger);
 }
 
 void lvt_outbox_free(struct lvt_ledger *ledger) {

@@ -7,6 +7,8 @@
 #include "event/envelope.h"
 #include "event/json.h"
 
+#define KEY_MAX_BYTES 255
+
 enum column {
     COLUMN_ID,
     COLUMN_EVENT,
@@ -191,6 +193,10 @@ static const char *read_row(struct lvt_outbox_batch *batch, int at, struct lvt_o
     };
     if (row->outgoing.id.len == 0)
         return "event_id is empty";
+    if (row->key.len > KEY_MAX_BYTES) /* more than an index of the table takes */
+        return "key is longer than 255 bytes";
+    if (!row->outgoing.payload.data)
+        return "the payload alone is longer than max_body_bytes";
     if (!number_at(result, at, COLUMN_DELAY, 0, 0, &delay_ms))
         return "delay_ms is negative";
     if (!number_at(result, at, COLUMN_TTL, 1, 0, &ttl_ms))
@@ -204,6 +210,8 @@ static const char *read_row(struct lvt_outbox_batch *batch, int at, struct lvt_o
     row->outgoing.priority = (int)priority;
     row->outgoing.max_attempts = (uint32_t)max_attempts;
     struct lvt_bytes headers = text_at(result, at, COLUMN_HEADERS);
+    if (!headers.data)
+        return "headers are longer than 1 MiB";
     if (lvt_bytes_is(headers, "{}"))
         return NULL;
     return read_headers(headers, &batch->arena, &row->outgoing);

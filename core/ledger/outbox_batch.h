@@ -26,7 +26,8 @@ uint32_t lvt_outbox_marks_count(const struct lvt_outbox_marks *marks);
 struct lvt_outbox_batch;
 
 /* Of the columns id, event, payload, event_id, key, exchange, queue, delay_ms, ttl_ms, priority,
- * max_attempts and headers, as text. Takes the result over in any case. NULL when out of memory. */
+ * max_attempts, headers and whole, as text; payload and headers are NULL where they are too long.
+ * Takes the result over in any case. NULL when out of memory. */
 struct lvt_outbox_batch *lvt_outbox_batch_new(PGresult *result);
 /* Rows that were handed out are not used any more. NULL is fine. */
 void lvt_outbox_batch_free(struct lvt_outbox_batch *batch);

@@ -116,6 +116,7 @@ static inline void open_world(struct world *world, uv_loop_t *loop, const char *
         .max_claims = max_claims,
         .retention_ms = retention_ms,
         .outbox_retention_ms = outbox_retention_ms,
+        .max_body_bytes = 1048576,
         .log = log,
         .sink = {world, on_claimed, on_recorded, on_ready_changed, on_invalidation_due,
                  on_outbox_due},

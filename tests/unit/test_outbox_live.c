@@ -66,6 +66,7 @@ static void function_refuses_what_makes_no_sense(void **state) {
     refused("'e', '{}', delay => '49 days'", "delay");
     refused("'e', '{}', exchange => 'x', queue => 'q'", "not both");
     refused("'e', '{}', id => ''", "id");
+    refused("'e', '{}', key => repeat('k', 256)", "key is longer");
     refused("'e', '{}', headers => '[]'", "headers");
     assert_int_equal(ask("SELECT count(*) FROM outbox"), 0);
 }
@@ -183,6 +184,57 @@ static void wrong_rows_are_marked_and_hold_up_nothing(void **state) {
     end_world(&world, &loop);
 }
 
+/* A program may have written anything that the columns take. */
+static void rows_beyond_all_limits_hold_up_nothing(void **state) {
+    uv_loop_t loop;
+    struct world world;
+    (void)state;
+    ask("INSERT INTO outbox (event, payload, key) SELECT 'e', '{}',"
+        "  string_agg(md5(n::text), '') FROM generate_series(1, 200) n;"
+        " INSERT INTO outbox (event, payload) VALUES"
+        "  ('e', format('{\"n\": \"%s\"}', repeat('x', 1048576))::json);"
+        " INSERT INTO outbox (event, payload, headers) VALUES"
+        "  ('e', '{}', format('{\"n\": \"%s\"}', repeat('x', 1048576))::json);"
+        " INSERT INTO outbox (event, payload, delay_ms) VALUES"
+        "  ('e', '{}', -9223372036854775808);"
+        " INSERT INTO outbox (event, payload, created_at, delay_ms) VALUES"
+        "  ('created never', '{}', '-infinity', 5000),"
+        "  ('created later', '{}', '294276-01-01', 9223372036854775807);"
+        " INSERT INTO outbox (event, payload, event_id) VALUES"
+        "  (repeat('e', 1000000), '{}', repeat('i', 1000000))");
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    WAIT(&world, world.rows);
+    assert_int_equal(row_count(&world), 3);
+    is_text(world.rows->outgoing.event, "created never");
+    assert_int_equal(world.rows->outgoing.delay_ms, 5000);
+    assert_true(world.rows->next->outgoing.delay_ms == INT64_MAX); /* the engine refuses it */
+    assert_int_equal(world.rows->next->next->outgoing.event.len, 256);
+    assert_int_equal(world.rows->next->next->outgoing.id.len, 256);
+    give_back(&world, LVT_OUTBOX_LATER, "nobody took it");
+    WAIT(&world, ask("SELECT count(*) FROM outbox WHERE tries = 1") == 3);
+    assert_int_equal(ask("SELECT count(*) FROM outbox WHERE error LIKE 'key is longer%'"), 1);
+    assert_int_equal(ask("SELECT count(*) FROM outbox WHERE error LIKE '%max_body_bytes'"), 1);
+    assert_int_equal(ask("SELECT count(*) FROM outbox WHERE error LIKE 'headers are longer%'"), 1);
+    assert_int_equal(ask("SELECT count(*) FROM outbox WHERE error = 'delay_ms is negative'"), 1);
+    assert_null(strstr(world.log, "failed: "));
+    end_world(&world, &loop);
+}
+
+static void what_was_sent_is_marked_before_the_end(void **state) {
+    uv_loop_t loop;
+    struct world world;
+    (void)state;
+    ask("SELECT leveret_publish('e', '{}') FROM generate_series(1, 300)");
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    WAIT(&world, world.rows);
+    give_back(&world, LVT_OUTBOX_SENT, "");
+    close_world(&world);
+    assert_int_equal(uv_loop_close(&loop), 0);
+    assert_int_equal(ask("SELECT count(*) FROM outbox WHERE sent_at IS NULL"), 0);
+}
+
 static void another_worker_takes_over(void **state) {
     uv_loop_t loop;
     struct world first, second;
@@ -250,6 +302,8 @@ int main(void) {
         LIVE(row_that_commits_late_is_not_skipped),
         LIVE(row_that_was_not_taken_holds_up_its_key_only),
         LIVE(wrong_rows_are_marked_and_hold_up_nothing),
+        LIVE(rows_beyond_all_limits_hold_up_nothing),
+        LIVE(what_was_sent_is_marked_before_the_end),
         LIVE(another_worker_takes_over),
         LIVE(sent_rows_end_with_the_retention),
         LIVE(gauges_tell_the_lag),
