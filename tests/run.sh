@@ -62,6 +62,8 @@ unit_tests() (
         ctest --test-dir "$dir" -N "$@" | grep -q 'Test *#' || return 5
     fi
     eval "$("$LVT_ROOT/tests/services.sh" env "$LVT_SLOT/services" 7>&-)"
+    RABBITMQ_WRITER_URL=$("$LVT_ROOT/tests/services.sh" writer "$LVT_SLOT/services" 7>&-) || return
+    export RABBITMQ_WRITER_URL
     ASAN_OPTIONS=detect_leaks=1:detect_stack_use_after_return=1 \
         UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         TSAN_OPTIONS=second_deadlock_stack=1 \

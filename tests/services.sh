@@ -18,6 +18,7 @@ usage: tests/services.sh VERB DIR
   start-NAME       start it again, with its data, on the same ports
   alarm-on         have RabbitMQ take no messages, as when its memory is full
   alarm-off        have it take them again
+  writer           make a user of RabbitMQ who may publish and nothing else; prints the URL
 TEXT
 }
 
@@ -144,11 +145,20 @@ rabbitmq_spawn() {
     )
 }
 
-# rabbitmq_memory LIMIT: over it, RabbitMQ takes no messages any more.
-rabbitmq_memory() {
+rabbitmq_control() {
     rabbitmq_env
     "${RABBITMQ_ENV[@]}" "${RABBITMQ%/*}/rabbitmqctl" -q --node "leveret$AMQP_PORT@localhost" \
-        set_vm_memory_high_watermark absolute "$1" 9>&-
+        "$@" 9>&-
+}
+
+# rabbitmq_memory LIMIT: over it, RabbitMQ takes no messages any more.
+rabbitmq_memory() { rabbitmq_control set_vm_memory_high_watermark absolute "$1"; }
+
+rabbitmq_writer() {
+    rabbitmq_control list_users | grep -q '^writer' ||
+        rabbitmq_control add_user writer writer >/dev/null || return
+    rabbitmq_control set_permissions writer '' '.*' '' &&
+        echo "amqp://writer:writer@127.0.0.1:$AMQP_PORT/"
 }
 
 rabbitmq_ready() {
@@ -410,6 +420,11 @@ case $VERB in
         load_settings
         find_programs
         if [ "$VERB" = alarm-on ]; then rabbitmq_memory 1; else rabbitmq_memory 1GB; fi
+        ;;
+    writer)
+        load_settings
+        find_programs
+        rabbitmq_writer
         ;;
     *)
         usage >&2

@@ -31,6 +31,7 @@ struct lvt_publisher {
 
     /* the thread's */
     struct lvt_publish_list waiting;           /* to be sent, in order */
+    struct lvt_publish_list held;              /* for a ladder that is not there yet */
     struct in_flight in_flight[IN_FLIGHT_MAX]; /* by sequence number, modulo */
     uint64_t first, next; /* sequence numbers: oldest in flight, next to send */
     size_t in_flight_count;
@@ -91,14 +92,28 @@ void lvt_publisher_flush(struct lvt_broker *broker) {
     }
 }
 
+static struct lvt_publish *take_first(struct lvt_publish_list *list) {
+    struct lvt_publish *publish = list->first;
+    list->first = publish->next;
+    if (!list->first) {
+        list->last = NULL;
+    }
+    return publish;
+}
+
 /* ---- answers ---- */
 
-static void answer(struct lvt_publisher *publisher, struct lvt_publish *publish,
-                   enum lvt_publish_result result, const char *reason) {
+static void answer_held(struct lvt_publisher *publisher, struct lvt_publish *publish,
+                        enum lvt_publish_result result, const char *reason) {
     publish->result = result;
     snprintf(publish->reason, sizeof publish->reason, "%.*s", (int)sizeof publish->reason - 1,
              reason);
     lvt_publish_list_add(&publisher->answered, publish);
+}
+
+static void answer(struct lvt_publisher *publisher, struct lvt_publish *publish,
+                   enum lvt_publish_result result, const char *reason) {
+    answer_held(publisher, publish, result, reason);
     if (publisher->suspects > 0) {
         publisher->suspects--;
     }
@@ -202,10 +217,7 @@ static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_
         *err = wrong;
         return code;
     }
-    publisher->waiting.first = publish->next;
-    if (!publish->next) {
-        publisher->waiting.last = NULL;
-    }
+    (void)take_first(&publisher->waiting);
     if (atomic_load(&publish->withdrawn)) {
         answer(publisher, publish, LVT_PUBLISH_DROPPED, "it was withdrawn");
         lvt_arena_free(&arena);
@@ -226,15 +238,8 @@ static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_
     return status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
 }
 
-/* The first that waits would go into a ladder that is not there yet. */
-static bool waits_for_ladder(const struct lvt_publisher *publisher) {
-    return publisher->broker->publish_only &&
-           publisher->waiting.first->destination.kind == LVT_TO_DELAY &&
-           !lvt_topology_ready(publisher->broker, 0, 0);
-}
-
 static bool may_send(const struct lvt_publisher *publisher) {
-    if (!publisher->waiting.first || publisher->blocked || waits_for_ladder(publisher)) {
+    if (!publisher->waiting.first || publisher->blocked) {
         return false;
     }
     return publisher->suspects > 0 ? publisher->in_flight_count == 0
@@ -308,9 +313,8 @@ static void refuse_same_exchange(struct lvt_publisher *publisher, struct lvt_byt
     struct lvt_publish_list waiting = publisher->waiting;
     publisher->waiting = (struct lvt_publish_list){0};
     while (waiting.first) {
-        struct lvt_publish *publish = waiting.first;
+        struct lvt_publish *publish = take_first(&waiting);
         struct route route;
-        waiting.first = publish->next;
         route_of(publish, &route);
         if (lvt_bytes_equal(route.exchange, exchange)) {
             answer(publisher, publish, LVT_PUBLISH_REFUSED, text);
@@ -396,10 +400,46 @@ static enum leveret_code receive(struct lvt_publisher *publisher, struct leveret
 
 /* ---- the session ---- */
 
+/* A worker has declared the ladder before it delays anything. */
+static bool has_ladder(const struct lvt_publisher *publisher) {
+    return !publisher->broker->publish_only || lvt_topology_ready(publisher->broker, 0, 0);
+}
+
 static void take_outbox(struct lvt_publisher *publisher) {
+    struct lvt_publish_list taken = {0};
     pthread_mutex_lock(&publisher->mutex);
-    lvt_publish_list_join(&publisher->waiting, &publisher->outbox);
+    lvt_publish_list_join(&taken, &publisher->outbox);
     pthread_mutex_unlock(&publisher->mutex);
+    if (has_ladder(publisher)) {
+        lvt_publish_list_join(&publisher->waiting, &publisher->held);
+        lvt_publish_list_join(&publisher->waiting, &taken);
+        return;
+    }
+    while (taken.first) {
+        struct lvt_publish *publish = take_first(&taken);
+        bool delayed = publish->destination.kind == LVT_TO_DELAY;
+        lvt_publish_list_add(delayed ? &publisher->held : &publisher->waiting, publish);
+    }
+}
+
+/* When there will be no ladder until somebody changes something. */
+static void answer_hopeless(struct lvt_publisher *publisher) {
+    struct lvt_publish_list held = publisher->held;
+    if (!held.first) {
+        return;
+    }
+    const struct leveret_error problem = lvt_status_ladder(publisher->broker);
+    publisher->held = (struct lvt_publish_list){0};
+    while (held.first) {
+        struct lvt_publish *publish = take_first(&held);
+        if (atomic_load(&publish->withdrawn)) {
+            answer_held(publisher, publish, LVT_PUBLISH_DROPPED, "it was withdrawn");
+        } else if (problem.code == LEVERET_CONFIG) {
+            answer_held(publisher, publish, LVT_PUBLISH_REFUSED, problem.text);
+        } else {
+            lvt_publish_list_add(&publisher->held, publish);
+        }
+    }
 }
 
 /* What was in flight goes to the head of what waits, in its order. */
@@ -424,14 +464,21 @@ static uint64_t no_deliveries(void *ctx, unsigned consumer) {
     return 0;
 }
 
+static bool all_withdrawn(const struct lvt_publish_list *list) {
+    for (struct lvt_publish *publish = list->first; publish; publish = publish->next) {
+        if (!atomic_load(&publish->withdrawn)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Whether a stop has nothing to wait for: what was withdrawn is nobody's concern. */
 static bool idle(struct lvt_link *link) {
     struct lvt_publisher *publisher = of(link);
     take_outbox(publisher);
-    for (struct lvt_publish *publish = publisher->waiting.first; publish; publish = publish->next) {
-        if (!atomic_load(&publish->withdrawn)) {
-            return false;
-        }
+    if (!all_withdrawn(&publisher->waiting) || !all_withdrawn(&publisher->held)) {
+        return false;
     }
     for (uint64_t i = publisher->first; i < publisher->next; i++) {
         struct lvt_publish *publish = slot_of(publisher, i)->publish;
@@ -446,6 +493,7 @@ static enum leveret_code work(struct lvt_publisher *publisher, struct lvt_link *
                               struct leveret_error *err) {
     while (!lvt_link_must_end(link)) {
         take_outbox(publisher);
+        answer_hopeless(publisher);
         lvt_connection_enter(&link->connection);
         /* Reading first: a send after a long silence would wait for ever. */
         enum leveret_code code = receive(publisher, err);
@@ -487,12 +535,11 @@ static enum leveret_code session(struct lvt_link *link, struct leveret_error *er
 static void finished(struct lvt_link *link) {
     struct lvt_publisher *publisher = of(link);
     take_outbox(publisher);
+    lvt_publish_list_join(&publisher->waiting, &publisher->held);
     while (publisher->waiting.first) {
-        struct lvt_publish *publish = publisher->waiting.first;
-        publisher->waiting.first = publish->next;
-        answer(publisher, publish, LVT_PUBLISH_DROPPED, "leveret is stopping");
+        answer(publisher, take_first(&publisher->waiting), LVT_PUBLISH_DROPPED,
+               "leveret is stopping");
     }
-    publisher->waiting.last = NULL;
     lvt_inbox_answer(&publisher->broker->inbox, &publisher->answered);
 }
 

@@ -26,6 +26,7 @@ struct lvt_status {
     struct leveret_error failure;
     uint64_t publish_problems;
     struct leveret_error publish_problem;
+    struct leveret_error ladder_problem; /* with publish_only: why it is not there */
     bool succeeded[LVT_LINK_ROLES]; /* once, in what the role is for */
     bool announced, outage_logged;
     uint64_t log_after_ms, log_interval_ms;
@@ -70,6 +71,8 @@ void lvt_status_succeeded(struct lvt_broker *broker, enum lvt_link_role role);
 /* Logs it, unless it has been logged a moment ago, or is fatal. */
 void lvt_status_problem(struct lvt_broker *broker, enum lvt_link_role role,
                         const struct leveret_error *problem, uint64_t retry_ms);
+/* With publish_only: why nothing can be delayed; code LEVERET_OK: no reason is known. */
+struct leveret_error lvt_status_ladder(struct lvt_broker *broker);
 void lvt_status_blocked(struct lvt_broker *broker, bool blocked);
 
 #endif

@@ -62,6 +62,9 @@ void lvt_status_disconnected(struct lvt_broker *broker, enum lvt_link_role role)
 void lvt_status_succeeded(struct lvt_broker *broker, enum lvt_link_role role) {
     pthread_mutex_lock(&broker->status.mutex);
     broker->status.succeeded[role] = true;
+    if (role == LVT_LINK_TOPOLOGY) {
+        broker->status.ladder_problem.code = LEVERET_OK;
+    }
     pthread_mutex_unlock(&broker->status.mutex);
 }
 
@@ -70,17 +73,22 @@ void lvt_status_problem(struct lvt_broker *broker, enum lvt_link_role role,
     struct lvt_status *status = &broker->status;
     uint64_t now_ms = lvt_now_ms();
     pthread_mutex_lock(&status->mutex);
-    bool fatal = problem->code == LEVERET_CONFIG && !status->succeeded[role];
+    /* That is answered to each event that wanted a delay; the others need no ladder. */
+    bool ladder = broker->publish_only && role == LVT_LINK_TOPOLOGY;
+    bool fatal = problem->code == LEVERET_CONFIG && !status->succeeded[role] && !ladder;
     if (fatal && !status->failed) {
         status->failed = true;
         status->failure = *problem;
     }
-    if (role == LVT_LINK_PUBLISHING || (broker->publish_only && role == LVT_LINK_TOPOLOGY)) {
+    if (ladder) {
+        status->ladder_problem = *problem;
+    }
+    if (role == LVT_LINK_PUBLISHING) {
         status->publish_problems++;
         status->publish_problem = *problem;
     }
     bool news = problem->code == LEVERET_CONFIG && strcmp(problem->text, status->logged.text) != 0;
-    bool log = !fatal && (news || now_ms >= status->log_after_ms);
+    bool log = !fatal && !ladder && (news || now_ms >= status->log_after_ms);
     if (news) {
         status->logged = *problem;
     } else if (log) {
@@ -100,6 +108,13 @@ void lvt_status_problem(struct lvt_broker *broker, enum lvt_link_role role,
         lvt_logf(broker->log, log ? level : LVT_DEBUG, "%s (%s connection; again in %.1f s)",
                  problem->text, lvt_link_role_name(role), (double)retry_ms / 1000);
     }
+}
+
+struct leveret_error lvt_status_ladder(struct lvt_broker *broker) {
+    pthread_mutex_lock(&broker->status.mutex);
+    struct leveret_error problem = broker->status.ladder_problem;
+    pthread_mutex_unlock(&broker->status.mutex);
+    return problem;
 }
 
 void lvt_status_blocked(struct lvt_broker *broker, bool blocked) {

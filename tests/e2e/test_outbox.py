@@ -107,6 +107,22 @@ def test_another_worker_takes_over_when_the_relay_dies(site):
     site.assert_settled(second)
 
 
+def test_an_orderly_restart_sends_nothing_twice(site):
+    worker = set_up(site)
+    queue = site.queue("once")
+    site.queues.add(queue)
+    site.broker.declare(queue, bind=(site.exchange, "once"))
+    site.rows("select leveret_publish('once', '{}') from generate_series(1, 20000)")
+    wait("some to be sent", lambda: unsent(site) < 20000)
+    worker.stop()
+    assert unsent(site) > 0  # or it proves nothing
+    assert site.broker.depth(queue) + unsent(site) == 20000
+    worker = site.worker()
+    wait("the rest", lambda: unsent(site) == 0)
+    assert site.broker.depth(queue) == 20000
+    site.assert_settled(worker)
+
+
 def relay_through_broker_deaths(site, rows, deaths):
     """Commits that many rows, ten at a time, while the broker is killed and started again."""
     services = site.services

@@ -173,6 +173,15 @@ def test_a_delayed_publish_of_the_command_keeps_its_exchange(shared, config, wor
     assert made(shared, event_id)["note"]["exchange"] == shared.exchange
 
 
+def test_what_comes_out_of_a_delay_is_the_event_and_nothing_of_its_way(shared, config, work):
+    event_id = run(shared, config, "read.me", '{"n": 8}', "--delay", "1s", "--ttl", "60s",
+                   "--header", "x-own=a").stdout.strip()
+    message = wait("the message", lambda: shared.broker.get(work))
+    assert message.properties.message_id == event_id
+    assert message.properties.headers == {"x-own": "a", "leveret-delayed": 1}
+    assert message.properties.expiration == "60000"
+
+
 def test_events_of_standard_input_go_out_one_a_line(shared, config, work):
     lines = "".join(f'{{"event": "read.me", "payload": {{"n": {n}}}}}\n' for n in range(2000))
     lines += '{"type": "read.me", "item": {"id": 1}, "timestamp": "2026-01-02T03:04:05Z"}\n\n'

@@ -299,6 +299,33 @@ static void answers_tell_what_became_of_it(void **state) {
     leveret_publisher_free(publisher);
 }
 
+/* Who may only write cannot declare the delay queues. */
+static void a_delay_that_cannot_be_served_is_no_end_of_the_publisher(void **state) {
+    const char *writer = getenv("RABBITMQ_WRITER_URL");
+    struct leveret_error err;
+    struct tally plain = {0}, delayed = {0};
+    (void)state;
+    if (!server || !writer)
+        skip();
+    struct leveret_publisher *publisher = publisher_at(writer);
+    struct leveret_outgoing outgoing = event_for(queue);
+    for (int i = 0; i < 10; i++) {
+        outgoing.delay_ms = i % 2 ? 1000 : 0;
+        assert_int_equal(leveret_publisher_publish(publisher, &outgoing, 30000, count,
+                                                   i % 2 ? &delayed : &plain, &err),
+                         LEVERET_OK);
+    }
+    assert_true(leveret_publisher_drain(publisher, 20000));
+    assert_int_equal(plain.confirmed, 5);
+    assert_int_equal(delayed.refused, 5);
+    assert_non_null(strstr(delayed.why, "access"));
+    outgoing.delay_ms = 0;
+    assert_int_equal(leveret_publisher_publish_wait(publisher, &outgoing, 30000, NULL, &err),
+                     LEVERET_OK);
+    assert_int_equal(depth(), 6);
+    leveret_publisher_free(publisher);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_broker_it_fails_fast),
@@ -309,6 +336,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(several_threads_share_one, declare_queue, delete_queue),
         cmocka_unit_test_setup_teardown(answers_tell_what_became_of_it, declare_queue,
                                         delete_queue),
+        cmocka_unit_test_setup_teardown(a_delay_that_cannot_be_served_is_no_end_of_the_publisher,
+                                        declare_queue, delete_queue),
     };
     server = getenv("RABBITMQ_URL");
     return cmocka_run_group_tests(tests, NULL, NULL);
