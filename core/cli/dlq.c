@@ -1,14 +1,10 @@
 #include "cli/dlq.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "broker/ladder.h"
-
-#define EXIT_INTERRUPTED 130
 
 static const char help[] =
     "usage: leveret dlq list    [-c FILE] [FILTER...] [--json]\n"
@@ -50,21 +46,6 @@ static const struct {
     [LVT_DLQ_REPLAY] = {"replay", lvt_dlq_replay},
     [LVT_DLQ_DISCARD] = {"discard", lvt_dlq_discard},
 };
-
-static void stop(int signal_number) {
-    /* A second one ends the process. */
-    signal(signal_number, SIG_DFL);
-    atomic_store(&lvt_dlq_stop, true);
-}
-
-static void catch_signals(void) {
-    const int caught[] = {SIGTERM, SIGINT};
-    struct sigaction action = {.sa_handler = stop};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
-        sigaction(caught[i], &action, NULL);
-    signal(SIGPIPE, SIG_IGN); /* TLS writes without MSG_NOSIGNAL */
-}
 
 /* ---- the queues ---- */
 
@@ -113,7 +94,7 @@ static enum leveret_code run(struct lvt_dlq *dlq, struct leveret_error *err) {
         code = find_queues(dlq, err);
     if (code != LEVERET_OK)
         return code;
-    catch_signals();
+    lvt_program_catch_signals();
     dlq->on_terminal = isatty(STDERR_FILENO);
     code = lvt_letters_run(work, &job, err);
     return code == LEVERET_OK ? job.code : code;
@@ -142,8 +123,8 @@ int lvt_command_dlq(int argc, char **argv) {
         return status;
     enum leveret_code code = run(&dlq, &err);
     status = code == LEVERET_OK ? LVT_EXIT_OK : lvt_program_fail(&err);
-    if (atomic_load(&lvt_dlq_stop))
-        status = EXIT_INTERRUPTED;
+    if (atomic_load(&lvt_program_stop))
+        status = LVT_EXIT_INTERRUPTED;
     free(dlq.queues);
     lvt_program_done(&dlq.program);
     return status;

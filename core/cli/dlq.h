@@ -65,9 +65,6 @@ enum leveret_code lvt_dlq_remove(struct lvt_dlq *dlq, const struct lvt_delivery 
 enum leveret_code lvt_dlq_connect(struct lvt_dlq *dlq, struct leveret_error *err) LVT_MUST_CHECK;
 void lvt_dlq_disconnect(struct lvt_dlq *dlq);
 
-/* Set by a signal: end, and lose nothing. */
-extern atomic_bool lvt_dlq_stop;
-
 /* ---- dlq_text.c ---- */
 
 /* "3m", "2h", "5d" */

@@ -46,7 +46,7 @@ static enum leveret_code print(struct discarding *discarding, bool dry_run,
         lvt_buffer_printf(&out, "{\"discarded\":%llu,\"dry_run\":%s,\"interrupted\":%s",
                           dry_run ? 0ULL : (unsigned long long)discarding->discarded,
                           dry_run ? "true" : "false",
-                          atomic_load(&lvt_dlq_stop) ? "true" : "false");
+                          atomic_load(&lvt_program_stop) ? "true" : "false");
         if (dry_run) {
             lvt_buffer_text(&out, ",\"would_discard\":");
             lvt_dlq_write_groups_json(&out, &discarding->groups);
@@ -79,7 +79,8 @@ static enum leveret_code ask(struct discarding *discarding, struct leveret_error
     if (code != LEVERET_OK)
         return code;
     discarding->limit = discarding->discarded;
-    if (discarding->discarded > 0 && (atomic_load(&lvt_dlq_stop) || !confirmed(discarding, err))) {
+    if (discarding->discarded > 0 &&
+        (atomic_load(&lvt_program_stop) || !confirmed(discarding, err))) {
         discarding->discarded = discarding->limit = 0;
         return LEVERET_OK;
     }

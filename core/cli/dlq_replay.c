@@ -232,7 +232,7 @@ static void write_json(const struct replaying *replaying, struct lvt_buffer *out
     lvt_buffer_printf(out, "{\"replayed\":%llu,\"stayed\":%llu,\"dry_run\":%s,\"interrupted\":%s",
                       (unsigned long long)replaying->replayed,
                       (unsigned long long)replaying->stayed, dry_run ? "true" : "false",
-                      atomic_load(&lvt_dlq_stop) ? "true" : "false");
+                      atomic_load(&lvt_program_stop) ? "true" : "false");
     lvt_buffer_text(out, ",\"reasons\":[");
     for (size_t i = 0; i < replaying->reason_count; i++) {
         lvt_buffer_text(out, i > 0 ? ",{" : "{");

@@ -11,8 +11,6 @@
 /* So many letters are handed out before the broker would drop them, at least. */
 #define DROP_MARGIN 5
 
-atomic_bool lvt_dlq_stop;
-
 static uint64_t now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -25,7 +23,7 @@ enum leveret_code lvt_dlq_connect(struct lvt_dlq *dlq, struct leveret_error *err
                                                 .ca_file = config->rabbitmq.ca_file,
                                                 .heartbeat_s = config->rabbitmq.heartbeat_s,
                                                 .name = "leveret dlq",
-                                                .stop = &lvt_dlq_stop};
+                                                .stop = &lvt_program_stop};
     return lvt_letters_open(&options, &dlq->letters, err);
 }
 
@@ -95,7 +93,7 @@ static enum leveret_code visit(struct pass *pass, struct lvt_delivery *delivery,
 }
 
 static bool wants_more(const struct pass *pass) {
-    return !pass->late && !atomic_load(&lvt_dlq_stop) &&
+    return !pass->late && !atomic_load(&lvt_program_stop) &&
            !(pass->visitor->enough && pass->visitor->enough(pass->ctx));
 }
 
@@ -148,7 +146,7 @@ static enum leveret_code walk_queue(struct pass *pass, struct leveret_error *err
         enum leveret_code code = run_pass(pass, pass->depth - dlq->removed, err);
         clear_progress(dlq);
         bool unfinished = pass->late && dlq->seen < pass->depth;
-        if (code != LEVERET_OK || !unfinished || atomic_load(&lvt_dlq_stop))
+        if (code != LEVERET_OK || !unfinished || atomic_load(&lvt_program_stop))
             return code;
         if (!pass->visitor->again) {
             fprintf(stderr,

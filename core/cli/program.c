@@ -1,5 +1,6 @@
 #include "cli/program.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -42,6 +43,26 @@ void lvt_program_done(struct lvt_program *program) {
         lvt_log_writer_done(&program->writer);
     lvt_config_free(&program->config);
 }
+
+/* ---- signals ---- */
+
+atomic_bool lvt_program_stop;
+
+static void stop(int signal_number) {
+    signal(signal_number, SIG_DFL);
+    atomic_store(&lvt_program_stop, true);
+}
+
+void lvt_program_catch_signals(void) {
+    const int caught[] = {SIGTERM, SIGINT};
+    struct sigaction action = {.sa_handler = stop};
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++)
+        sigaction(caught[i], &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* TLS writes without MSG_NOSIGNAL */
+}
+
+/* ---- exit codes ---- */
 
 int lvt_program_exit(enum leveret_code code) {
     switch (code) {

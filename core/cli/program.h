@@ -2,6 +2,8 @@
 #ifndef LEVERET_CLI_PROGRAM_H
 #define LEVERET_CLI_PROGRAM_H
 
+#include <stdatomic.h>
+
 #include "base/error.h"
 #include "cli/log_writer.h"
 #include "config/config.h"
@@ -18,6 +20,7 @@ enum lvt_exit {
     LVT_EXIT_SOFTWARE = 70,
     LVT_EXIT_LATER = 75,
     LVT_EXIT_CONFIG = 78,
+    LVT_EXIT_INTERRUPTED = 130, /* as a shell has it for SIGINT */
 };
 
 /* A running command's configuration, log and worker. */
@@ -43,6 +46,11 @@ enum leveret_code lvt_program_run_worker(struct lvt_program *program,
  * then. Returns in the lanes as well. */
 int lvt_program_supervise(struct lvt_program *program);
 void lvt_program_done(struct lvt_program *program);
+
+/* Set by SIGINT or SIGTERM once they are caught: end, and lose nothing. A second one ends the
+ * process. */
+extern atomic_bool lvt_program_stop;
+void lvt_program_catch_signals(void);
 
 /* The exit code that fits. */
 int lvt_program_exit(enum leveret_code code);

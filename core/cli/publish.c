@@ -2,20 +2,25 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "cli/line_input.h"
 #include "cli/program.h"
 #include "cli/publish_options.h"
 #include "event/envelope.h"
 #include "publish/client.h"
 
-/* Between two lines of progress on a terminal. */
-#define PROGRESS_EVERY 1000
+#define PROGRESS_MS 200
+/* Takes the progress off a terminal's line. */
+#define WIPE "\r\x1b[K"
 
 /* What became of the events so far. The client's thread counts, the command reads. */
 struct tally {
     atomic_size_t confirmed, failed;
     atomic_int status; /* of the first that failed */
+    bool progress;     /* is shown */
 };
 
 /* What one event is told by its answer. */
@@ -34,8 +39,9 @@ static void fail(struct tally *tally, size_t number, enum leveret_code code, con
     int none = 0;
     atomic_fetch_add(&tally->failed, 1);
     atomic_compare_exchange_strong(&tally->status, &none, exit_of(code));
+    const char *wipe = tally->progress ? WIPE : "";
     if (number > 0)
-        fprintf(stderr, "leveret: line %zu: %s\n", number, text);
+        fprintf(stderr, "%sleveret: line %zu: %s\n", wipe, number, text);
     else
         fprintf(stderr, "leveret: %s\n", text);
 }
@@ -102,36 +108,80 @@ static void publish_line(struct lvt_client *client, const struct lvt_publish_opt
     lvt_delivery_free(delivery);
 }
 
-static void show_progress(struct lvt_client *client, const struct tally *tally) {
+/* What is needed while lines are read. */
+struct reading {
+    struct lvt_client *client;
+    struct tally *tally;
+    uint64_t progress_at_ms;
+};
+
+static uint64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void show_progress(struct reading *reading) {
     struct lvt_client_status status;
-    lvt_client_status(client, &status);
-    fprintf(stderr, "\r%zu confirmed, %zu failed, %zu on their way%s  ",
+    const struct tally *tally = reading->tally;
+    if (!tally->progress || now_ms() < reading->progress_at_ms)
+        return;
+    reading->progress_at_ms = now_ms() + PROGRESS_MS;
+    lvt_client_status(reading->client, &status);
+    fprintf(stderr, WIPE "%zu confirmed, %zu failed, %zu on their way%s",
             atomic_load(&tally->confirmed), atomic_load(&tally->failed), status.pending,
             status.blocked ? "; RabbitMQ takes no messages now" : "");
 }
 
-static void publish_lines(struct lvt_client *client, const struct lvt_publish_options *options,
-                          struct tally *tally) {
-    bool progress = isatty(STDERR_FILENO);
-    char *text = NULL;
-    size_t size = 0, number = 0;
-    ssize_t len;
-    while ((len = getline(&text, &size, stdin)) >= 0) {
-        number++;
-        while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
-            len--;
-        if (len > 0)
-            publish_line(client, options, tally, lvt_bytes(text, (size_t)len), number);
-        if (progress && number % PROGRESS_EVERY == 0)
-            show_progress(client, tally);
+static bool go_on(void *ctx) {
+    show_progress(ctx);
+    return !atomic_load(&lvt_program_stop);
+}
+
+static void tell_end(struct tally *tally, const struct lvt_line_input *input) {
+    if (input->error) {
+        int none = 0;
+        atomic_compare_exchange_strong(&tally->status, &none, LVT_EXIT_NO_INPUT);
+        fprintf(stderr, "leveret: standard input cannot be read%s: %s\n",
+                input->number > 0 ? " any further" : "", strerror(input->error));
     }
-    free(text);
-    while (!lvt_client_drain(client, progress ? 500 : LVT_CLIENT_FOREVER))
-        show_progress(client, tally);
-    if (progress)
-        fputc('\r', stderr);
-    fprintf(stderr, "%zu confirmed, %zu failed\n", atomic_load(&tally->confirmed),
+    fprintf(stderr, "%zu confirmed, %zu failed", atomic_load(&tally->confirmed),
             atomic_load(&tally->failed));
+    if (atomic_load(&lvt_program_stop))
+        fprintf(stderr, "; interrupted: what comes after line %zu was not read", input->number);
+    fputc('\n', stderr);
+}
+
+/* One that is longer than the body may be is not kept, but a line's end may be. */
+static enum leveret_code publish_lines(struct lvt_client *client,
+                                       const struct lvt_publish_options *options,
+                                       uint64_t max_body_bytes, struct tally *tally,
+                                       struct leveret_error *err) {
+    struct reading reading = {.client = client, .tally = tally};
+    struct lvt_line_input *input = malloc(sizeof *input);
+    if (!input)
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    input->fd = STDIN_FILENO;
+    input->go_on = go_on;
+    input->ctx = &reading;
+    lvt_line_input_init(input, max_body_bytes + 1);
+    tally->progress = isatty(STDERR_FILENO);
+    lvt_program_catch_signals();
+    while (go_on(&reading) && lvt_line_input_next(input)) {
+        struct lvt_bytes line = lvt_bytes(input->line.data, input->line.len);
+        if (input->line.failed)
+            fail(tally, input->number, LEVERET_TOO_BIG, "it is longer than max_body_bytes");
+        else if (line.len > 0)
+            publish_line(client, options, tally, line, input->number);
+    }
+    while (!lvt_client_drain(client, tally->progress ? PROGRESS_MS : LVT_CLIENT_FOREVER))
+        show_progress(&reading);
+    if (tally->progress)
+        fputs(WIPE, stderr);
+    tell_end(tally, input);
+    lvt_line_input_done(input);
+    free(input);
+    return LEVERET_OK;
 }
 
 /* ---- the command ---- */
@@ -142,14 +192,16 @@ static int run(struct lvt_program *program, const struct lvt_publish_options *op
     struct leveret_error err;
     if (lvt_client_new(&program->config, &program->log, &client, &err) != LEVERET_OK)
         return lvt_program_fail(&err);
-    if (options->lines) {
-        publish_lines(client, options, &tally);
-    } else if (publish(client, &options->outgoing, options, &tally, 0, &err) == LEVERET_OK) {
-        (void)lvt_client_drain(client, LVT_CLIENT_FOREVER);
-    } else {
+    enum leveret_code code =
+        options->lines
+            ? publish_lines(client, options, program->config.max_body_bytes, &tally, &err)
+            : publish(client, &options->outgoing, options, &tally, 0, &err);
+    if (code != LEVERET_OK)
         fail(&tally, 0, err.code, err.text);
-    }
+    (void)lvt_client_drain(client, LVT_CLIENT_FOREVER);
     lvt_client_free(client);
+    if (atomic_load(&lvt_program_stop))
+        return LVT_EXIT_INTERRUPTED;
     return atomic_load(&tally.status);
 }
 

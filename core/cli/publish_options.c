@@ -22,7 +22,8 @@ static const char help[] =
     "\n"
     "With - in the place of EVENT it reads one event a line from standard input, such as\n"
     "{\"event\": \"ticket.created\", \"payload\": {}} or any other known envelope, keeps many in\n"
-    "flight, and tells how many were confirmed.\n"
+    "flight, and tells how many were confirmed. Ctrl-C ends it when those have been answered, and\n"
+    "tells which line was the last.\n"
     "\n"
     "  --id ID            the event's id (default: a new UUID)\n"
     "  --header K=V       a header; may be given several times\n"
@@ -35,8 +36,11 @@ static const char help[] =
     "  --wait TIME        how long to wait for RabbitMQ (default: 30s; 0: it must be there now)\n"
     "  -c, --config FILE  the configuration (default: leveret.lua, where there is one)\n"
     "\n"
-    "Exit codes: 0 confirmed, 64 what was asked for is wrong, 69 RabbitMQ is away or did not\n"
-    "answer in time, 78 no queue takes it, or RabbitMQ refuses it.\n";
+    "Exit codes: 0 confirmed, 64 what was asked for is wrong, 66 standard input cannot be read, "
+    "69\n"
+    "RabbitMQ is away or did not answer in time, 78 no queue takes it, or RabbitMQ refuses it, "
+    "130\n"
+    "interrupted.\n";
 
 /* What an option's value is read into. */
 typedef int reader(struct lvt_publish_options *options, const char *name, const char *value);

@@ -10,10 +10,9 @@ import pika
 import pytest
 
 from harness.waiting import wait
-from harness.worker import (CONFIG, OK, UNAVAILABLE, USAGE, binary, environment,
+from harness.worker import (CONFIG, INTERRUPTED, OK, UNAVAILABLE, USAGE, binary, environment,
                             sanitizer_reports)
 
-INTERRUPTED = 130
 FAIL_ONCE_FIXED = """
   local ill = ctx.redis.get(event.payload.cause)
   if ill then error(ill .. ' ' .. event.payload.n .. " for 'user" .. event.payload.n .. "'") end

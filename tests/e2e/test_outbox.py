@@ -110,7 +110,6 @@ def test_another_worker_takes_over_when_the_relay_dies(site):
 def test_an_orderly_restart_sends_nothing_twice(site):
     worker = set_up(site)
     queue = site.queue("once")
-    site.queues.add(queue)
     site.broker.declare(queue, bind=(site.exchange, "once"))
     site.rows("select leveret_publish('once', '{}') from generate_series(1, 20000)")
     wait("some to be sent", lambda: unsent(site) < 20000)
@@ -118,9 +117,10 @@ def test_an_orderly_restart_sends_nothing_twice(site):
     assert unsent(site) > 0  # or it proves nothing
     assert site.broker.depth(queue) + unsent(site) == 20000
     worker = site.worker()
+    site.queues.add(queue)  # which nobody consumes
     wait("the rest", lambda: unsent(site) == 0)
     assert site.broker.depth(queue) == 20000
-    site.assert_settled(worker)
+    worker.stop()
 
 
 def relay_through_broker_deaths(site, rows, deaths):

@@ -1,12 +1,16 @@
 """Events that handlers and people publish: confirmed, with their wishes, and with delays."""
 import concurrent.futures
 import json
+import os
+import signal
+import subprocess
 import time
 
 import pytest
 
 from harness.waiting import wait
-from harness.worker import CONFIG, OK, UNAVAILABLE, USAGE
+from harness.worker import (CONFIG, INTERRUPTED, NO_INPUT, OK, UNAVAILABLE, USAGE, binary,
+                            environment)
 
 SECOND_US = 1_000_000
 
@@ -178,7 +182,8 @@ def test_what_comes_out_of_a_delay_is_the_event_and_nothing_of_its_way(shared, c
                    "--header", "x-own=a").stdout.strip()
     message = wait("the message", lambda: shared.broker.get(work))
     assert message.properties.message_id == event_id
-    assert message.properties.headers == {"x-own": "a", "leveret-delayed": 1}
+    names = set(message.properties.headers) - {"x-delivery-count"}  # a quorum queue's own
+    assert names == {"x-own", "leveret-delayed"}
     assert message.properties.expiration == "60000"
 
 
@@ -202,6 +207,39 @@ def test_wrong_lines_are_named_and_hold_up_nothing(shared, config, work):
     assert "line 2:" in result.stderr and "line 3:" in result.stderr
     assert "2 confirmed, 2 failed" in result.stderr
     assert len(shared.broker.drain(work)) == 2
+
+
+def test_a_line_over_the_limit_takes_no_memory_and_holds_up_nothing(shared, config, work):
+    result = run(shared, config, "-", code=USAGE, stdin=(
+        '{"event": "read.me", "payload": {"n": "' + "x" * 50_000_000 + '"}}\n'
+        '{"event": "read.me", "payload": {}}\r\n{"event": "read.me", "payload": {}}'))
+    assert "line 1: it is longer than max_body_bytes" in result.stderr
+    assert "2 confirmed, 1 failed" in result.stderr
+    assert len(shared.broker.drain(work)) == 2
+
+
+def test_an_input_that_cannot_be_read_is_an_error(shared, config, tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    result = subprocess.run([binary(), "publish", "-", "-c", config], stdin=folder, text=True,
+                            stderr=subprocess.PIPE, env=environment(shared.directory), timeout=60,
+                            check=False)
+    os.close(folder)
+    assert result.returncode == NO_INPUT
+    assert "standard input cannot be read: Is a directory\n" in result.stderr
+
+
+def test_interrupted_it_answers_what_is_out_and_tells_the_last_line(shared, config, work):
+    with subprocess.Popen([binary(), "publish", "-", "-c", config], stdin=subprocess.PIPE,
+                          stderr=subprocess.PIPE, env=environment(shared.directory),
+                          text=True) as process:
+        process.stdin.write('{"event": "read.me", "payload": {}}\n' * 3)
+        process.stdin.flush()
+        wait("the three", lambda: shared.broker.depth(work) == 3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == INTERRUPTED
+        said = process.stderr.read()
+    assert said == "3 confirmed, 0 failed; interrupted: what comes after line 3 was not read\n"
+    assert len(shared.broker.drain(work)) == 3
 
 
 @pytest.mark.parametrize("arguments, code, why", [
@@ -264,21 +302,42 @@ def test_the_command_waits_for_a_broker_that_comes_back(site):
     site.assert_settled(worker)
 
 
-def test_a_broker_that_blocks_publishers_is_named_and_waited_for(site):
+def blocked_for(site, seconds):
+    """A command waits while the broker takes no messages, the outbox keeps its row, and a handler
+    goes on acking what it has; then all of it goes out, once."""
     site.handler("order.made", "mark(event, ctx)")
     worker = site.worker()
     config = site.write_config()
+    for number in range(3):
+        site.publish("order.made", message_id=f"before-{number}")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         with site.services.alarm():
+            began = time.monotonic()
             blocked = site.leveret("publish", "order.made", "--wait", "3s", "-c", config)
             assert blocked.returncode == UNAVAILABLE
             assert "takes no messages now" in blocked.stderr or \
                 "has not confirmed it in time" in blocked.stderr
-            running = pool.submit(site.leveret, "publish", "order.made", "--wait", "60s", "-c",
-                                  config)
-            time.sleep(2)
+            running = pool.submit(site.leveret, "publish", "order.made", "--wait", "120s", "-c",
+                                  config, timeout_s=150)
+            relayed = site.rows("select leveret_publish('order.made', '{}')")[0][0]
+            site.wait_marks(3)
+            time.sleep(max(0, began + seconds - time.monotonic()))
             assert not running.done()
+            assert site.rows("select count(*) from outbox where sent_at is null") == [(1,)]
+            assert worker.running()
         result = running.result()
     assert result.returncode == OK, result.stderr
     site.wait_marks(1, id=result.stdout.strip())
+    site.wait_marks(1, id=relayed)
     worker.stop()
+    ids = [mark["id"] for mark in site.marks()]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_broker_that_blocks_publishers_is_named_and_waited_for(site):
+    blocked_for(site, 5)
+
+
+@pytest.mark.full
+def test_a_broker_that_blocks_publishers_for_a_minute_is_waited_for(site):
+    blocked_for(site, 60)

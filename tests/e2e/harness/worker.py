@@ -12,7 +12,7 @@ from harness.prometheus import Metrics
 from harness.waiting import wait
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-OK, USAGE, UNAVAILABLE, CONFIG = 0, 64, 69, 78
+OK, USAGE, NO_INPUT, UNAVAILABLE, CONFIG, INTERRUPTED = 0, 64, 66, 69, 78, 130
 SANITIZER_EXIT = 99
 SANITIZER_REPORT = re.compile(
     r"(?:Address|Leak|Thread|Memory)Sanitizer|runtime error:|DEADLYSIGNAL")
