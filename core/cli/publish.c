@@ -74,7 +74,8 @@ static enum leveret_code publish(struct lvt_client *client, const struct lvt_out
 
 /* ---- standard input ---- */
 
-/* The event of a line, in any known envelope, goes out as it stands. */
+/* The event of a line, in any known envelope, goes out as it stands. Its priority must be the
+ * message's, too, for the broker to see it. */
 static enum leveret_code read_line(struct lvt_delivery *delivery, struct lvt_outgoing *outgoing,
                                    struct leveret_error *err) {
     struct lvt_envelope envelope;
@@ -86,6 +87,8 @@ static enum leveret_code read_line(struct lvt_delivery *delivery, struct lvt_out
     outgoing->whole = true;
     if (envelope.id.len > 0)
         outgoing->id = envelope.id;
+    if (outgoing->priority == LVT_NO_PRIORITY && envelope.priority >= 0)
+        outgoing->priority = envelope.priority < UINT8_MAX ? (int)envelope.priority : UINT8_MAX;
     return LEVERET_OK;
 }
 

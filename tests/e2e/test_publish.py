@@ -200,6 +200,14 @@ def test_events_of_standard_input_go_out_one_a_line(shared, config, work):
     assert json.loads(messages[-1].body)["item"] == {"id": 1}
 
 
+def test_the_priority_of_a_line_is_the_message_s(shared, config, work):
+    line = '{"type": "read.me", "payload": {}, "priority": %d}\n'
+    run(shared, config, "-", stdin=line % 7 + line % 1000 + '{"type": "read.me", "payload": {}}\n')
+    run(shared, config, "-", "--priority", 3, stdin=line % 7)
+    assert [message.properties.priority for message in shared.broker.drain(work)] == \
+        [7, 255, None, 3]
+
+
 def test_wrong_lines_are_named_and_hold_up_nothing(shared, config, work):
     result = run(shared, config, "-", code=USAGE, stdin=(
         '{"event": "read.me", "payload": {}}\nnot json\n{"no": "type"}\n'
