@@ -66,7 +66,6 @@ DECLARE
         WHEN jsonb_typeof(payload) <> 'object'
             THEN 'payload must be a JSON object, not of type ' || jsonb_typeof(payload)
         WHEN id = '' OR octet_length(id) > 255 THEN 'id must have 1 to 255 bytes'
-        WHEN octet_length(key) > 255 THEN 'key is longer than 255 bytes'
         WHEN delay < interval '0' THEN 'delay must not be negative'
         WHEN delay > interval '48 days' THEN 'delay must not be longer than 48 days'
         WHEN ttl <= interval '0' THEN 'ttl must be positive'

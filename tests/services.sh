@@ -18,7 +18,8 @@ usage: tests/services.sh VERB DIR
   start-NAME       start it again, with its data, on the same ports
   alarm-on         have RabbitMQ take no messages, as when its memory is full
   alarm-off        have it take them again
-  writer           make a user of RabbitMQ who may publish and nothing else; prints the URL
+  writer           make a vhost "writer", in which a user may publish and nothing else, and guest
+                   everything; prints the user's URL
 TEXT
 }
 
@@ -155,10 +156,15 @@ rabbitmq_control() {
 rabbitmq_memory() { rabbitmq_control set_vm_memory_high_watermark absolute "$1"; }
 
 rabbitmq_writer() {
-    rabbitmq_control list_users | grep -q '^writer' ||
-        rabbitmq_control add_user writer writer >/dev/null || return
-    rabbitmq_control set_permissions writer '' '.*' '' &&
-        echo "amqp://writer:writer@127.0.0.1:$AMQP_PORT/"
+    cat >"$DIR/writer.json" <<'JSON' || return
+{"vhosts": [{"name": "writer"}],
+ "users": [{"name": "writer", "password": "writer", "tags": ""}],
+ "permissions": [
+   {"user": "writer", "vhost": "writer", "configure": "", "write": ".*", "read": ""},
+   {"user": "guest", "vhost": "writer", "configure": ".*", "write": ".*", "read": ".*"}]}
+JSON
+    rabbitmq_control import_definitions "$DIR/writer.json" >/dev/null &&
+        echo "amqp://writer:writer@127.0.0.1:$AMQP_PORT/writer"
 }
 
 rabbitmq_ready() {

@@ -11,6 +11,7 @@ struct pass {
     struct lvt_connection *connection;
     struct lvt_plan plan;
     struct leveret_error problem; /* code LEVERET_OK: none */
+    bool forbidden;               /* the user may not declare something */
 };
 
 /* ---- problems ---- */
@@ -43,9 +44,16 @@ static const char *setting_for(const char *argument) {
     return "choose another name with queue in the handler";
 }
 
+static const char *permission_hint(const struct lvt_refusal *refusal) {
+    return refusal->code == AMQP_ACCESS_REFUSED
+               ? "; grant the user the configure, write and read permissions"
+               : "";
+}
+
 static void queue_refused(struct pass *pass, const char *queue, const struct lvt_refusal *refusal) {
     struct leveret_error problem;
     struct lvt_mismatch mismatch;
+    pass->forbidden |= refusal->code == AMQP_ACCESS_REFUSED;
     if (lvt_mismatch_read(refusal, &mismatch)) {
         bool type = strcmp(mismatch.argument, "x-queue-type") == 0;
         leveret_fail(&problem, LEVERET_CONFIG,
@@ -57,18 +65,16 @@ static void queue_refused(struct pass *pass, const char *queue, const struct lvt
                      setting_for(mismatch.argument));
     } else {
         leveret_fail(&problem, LEVERET_CONFIG, "RabbitMQ refuses to declare the queue \"%s\": %s%s",
-                     queue, refusal->text,
-                     refusal->code == AMQP_ACCESS_REFUSED
-                         ? "; grant the user the configure, write and read permissions"
-                         : "");
+                     queue, refusal->text, permission_hint(refusal));
     }
     note_problem(pass, &problem);
 }
 
 static void note_refusal(struct pass *pass, const char *what, const struct lvt_refusal *refusal) {
     struct leveret_error problem;
-    leveret_fail(&problem, LEVERET_CONFIG, "RabbitMQ refuses to set up %s: %s", what,
-                 refusal->text);
+    pass->forbidden |= refusal->code == AMQP_ACCESS_REFUSED;
+    leveret_fail(&problem, LEVERET_CONFIG, "RabbitMQ refuses to set up %s: %s%s", what,
+                 refusal->text, permission_hint(refusal));
     note_problem(pass, &problem);
 }
 
@@ -406,6 +412,23 @@ static enum leveret_code declare_ladder(struct pass *pass, struct leveret_error 
     return code;
 }
 
+/* A program that only publishes need not be allowed to declare the ladder: where a worker has done
+ * that, its last queue is there. */
+static enum leveret_code look_for_ladder(struct pass *pass, struct leveret_error *err) {
+    struct lvt_refusal refusal;
+    uint32_t depth, consumers;
+    enum leveret_code code =
+        lvt_look_for_queue(pass->connection, LVT_OUTGOING_QUEUE, &depth, &consumers, &refusal, err);
+    if (code == LEVERET_REFUSED) {
+        return LEVERET_OK; /* then what was noted stands */
+    }
+    for (size_t i = 0; i < pass->plan.work_count && code == LEVERET_OK; i++) {
+        set_state(pass, pass->plan.work[i].state, true, false);
+        pass->problem.code = LEVERET_OK;
+    }
+    return code;
+}
+
 /* ---- a pass ---- */
 
 static enum leveret_code set_up(struct pass *pass, struct leveret_error *err) {
@@ -435,6 +458,9 @@ enum leveret_code lvt_setup(struct lvt_broker *broker, struct lvt_connection *co
         return code;
     }
     code = set_up(&pass, err);
+    if (code == LEVERET_OK && pass.forbidden && broker->publish_only) {
+        code = look_for_ladder(&pass, err);
+    }
     if (code == LEVERET_OK) {
         *ret_problem = pass.problem;
     }

@@ -126,8 +126,9 @@ void lvt_dlq_write_groups(struct lvt_buffer *out, const struct lvt_letter_groups
     if (groups->left_out > 0)
         lvt_buffer_printf(out, "%8llu  of more causes than can be listed\n",
                           (unsigned long long)groups->left_out);
-    lvt_buffer_printf(out, "%llu dead letters in %zu groups\n", (unsigned long long)groups->letters,
-                      groups->count);
+    lvt_buffer_printf(out, "%llu dead letter%s in %zu group%s\n",
+                      (unsigned long long)groups->letters, groups->letters == 1 ? "" : "s",
+                      groups->count, groups->count == 1 ? "" : "s");
 }
 
 void lvt_dlq_write_groups_json(struct lvt_buffer *out, const struct lvt_letter_groups *groups) {

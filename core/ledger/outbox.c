@@ -93,7 +93,7 @@ static const char read_sql[] =
     "  SELECT *, sum(octet_length(payload) + octet_length(headers)) OVER (ORDER BY due_at, id)"
     "   - octet_length(payload) - octet_length(headers) AS before FROM ("
     "   SELECT id, left(event, 256) AS event, payload::text, left(event_id, 256) AS event_id,"
-    "    left(key, 256) AS key, left(exchange, 256) AS exchange, left(queue, 256) AS queue, "
+    "    key, left(exchange, 256) AS exchange, left(queue, 256) AS queue, "
     "delay_ms,"
     "    ttl_ms, priority, max_attempts, headers::text, whole, due_at,"
     "    CASE WHEN isfinite(created_at)"

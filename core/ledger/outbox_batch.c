@@ -7,8 +7,6 @@
 #include "event/envelope.h"
 #include "event/json.h"
 
-#define KEY_MAX_BYTES 255
-
 enum column {
     COLUMN_ID,
     COLUMN_EVENT,
@@ -193,8 +191,6 @@ static const char *read_row(struct lvt_outbox_batch *batch, int at, struct lvt_o
     };
     if (row->outgoing.id.len == 0)
         return "event_id is empty";
-    if (row->key.len > KEY_MAX_BYTES) /* more than an index of the table takes */
-        return "key is longer than 255 bytes";
     if (!row->outgoing.payload.data)
         return "the payload alone is longer than max_body_bytes";
     if (!number_at(result, at, COLUMN_DELAY, 0, 0, &delay_ms))

@@ -205,6 +205,7 @@ struct leveret_outgoing {
     struct leveret_text exchange;    /* data NULL: the one of the key rabbitmq.exchange */
     struct leveret_text queue;       /* not empty: straight to this queue */
     uint64_t delay_ms;               /* handled no sooner than that; limits.max_delay at most */
+                                     /* (waits in queues that a worker declares, or the user may) */
     uint64_t ttl_ms;                 /* how long it may wait in its queue; 0: for ever */
     int32_t priority;                /* 0 to 255; -1: none */
     uint32_t max_attempts;           /* 0: as its handler says; limits.max_attempts at most */

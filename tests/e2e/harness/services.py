@@ -73,10 +73,6 @@ class Services:
         finally:
             self.run("alarm-off")
 
-    def writer(self):
-        """The URL of a user of RabbitMQ who may publish and nothing else."""
-        return self.run("writer").split()[-1]
-
     def start_all(self):
         for name in NAMES:
             self.start(name)
