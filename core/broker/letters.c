@@ -62,7 +62,7 @@ enum leveret_code lvt_letters_open(const struct lvt_letters_options *options,
     }
     letters->options = *options;
     letters->last = &letters->first;
-    letters->sender.answered_last = &letters->sender.answered;
+    lvt_letters_sender_init(&letters->sender);
     enum leveret_code code = lvt_watchdog_init(&letters->watchdog, err);
     if (code != LEVERET_OK) {
         free(letters);
@@ -206,7 +206,7 @@ static void wait_for_broker(const struct lvt_letters *letters, int timeout_ms) {
 }
 
 static enum leveret_code check_stop(struct lvt_letters *letters, struct leveret_error *err) {
-    if (!atomic_load(letters->options.stop) || letters->sender.in_flight == 0) {
+    if (!atomic_load(letters->options.stop) || letters->sender.confirms.in_flight == 0) {
         return LEVERET_OK;
     }
     if (letters->stop_at_ms == 0) {
@@ -262,7 +262,7 @@ enum leveret_code lvt_letters_send(struct lvt_letters *letters, struct lvt_publi
 
 bool lvt_letters_can_send(const struct lvt_letters *letters) {
     const struct lvt_letters_sender *sender = &letters->sender;
-    return !sender->blocked && sender->next - sender->first < LVT_LETTERS_IN_FLIGHT_MAX;
+    return !sender->blocked && !lvt_confirms_full(&sender->confirms);
 }
 
 bool lvt_letters_blocked(const struct lvt_letters *letters) {

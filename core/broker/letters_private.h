@@ -2,27 +2,22 @@
 #ifndef LEVERET_BROKER_LETTERS_PRIVATE_H
 #define LEVERET_BROKER_LETTERS_PRIVATE_H
 
-#include "broker/frames.h"
+#include "broker/confirms.h"
 #include "broker/letters.h"
 #include "broker/watchdog.h"
-
-struct lvt_letter_slot {
-    struct lvt_publish *publish; /* NULL: answered */
-    bool returned;
-    char return_text[100];
-};
 
 /* What sends: letters_send.c. */
 struct lvt_letters_sender {
     struct lvt_connection connection;
     struct lvt_frames frames;
-    struct lvt_letter_slot slots[LVT_LETTERS_IN_FLIGHT_MAX]; /* by sequence number, modulo */
-    uint64_t first, next; /* sequence numbers: oldest in flight, next to send */
-    size_t in_flight;
+    struct lvt_unconfirmed slots[LVT_LETTERS_IN_FLIGHT_MAX];
+    struct lvt_confirms confirms;
     bool blocked;
     struct lvt_publish *answered, **answered_last;
 };
 
+/* Of one that is all zero. */
+void lvt_letters_sender_init(struct lvt_letters_sender *sender);
 enum leveret_code lvt_letters_sender_open(struct lvt_letters_sender *sender,
                                           const struct lvt_connection_options *options,
                                           struct leveret_error *err) LVT_MUST_CHECK;

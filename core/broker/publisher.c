@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "broker/amqp_headers.h"
-#include "broker/frames.h"
-#include "broker/ladder.h"
+#include "broker/confirms.h"
 #include "broker/thread.h"
 #include "broker/topology.h"
 
@@ -17,12 +15,6 @@
 #define BATCH_BYTES_MAX 262144
 #define IDLE_WAIT_MS 1000
 
-struct in_flight {
-    struct lvt_publish *publish; /* NULL: answered */
-    bool returned;               /* or may have been: see take_return */
-    char return_text[160];
-};
-
 struct lvt_publisher {
     struct lvt_broker *broker;
     struct lvt_publish_list batch; /* the loop's, until it flushes */
@@ -30,11 +22,10 @@ struct lvt_publisher {
     struct lvt_publish_list outbox; /* under the mutex */
 
     /* the thread's */
-    struct lvt_publish_list waiting;           /* to be sent, in order */
-    struct lvt_publish_list held;              /* for a ladder that is not there yet */
-    struct in_flight in_flight[IN_FLIGHT_MAX]; /* by sequence number, modulo */
-    uint64_t first, next; /* sequence numbers: oldest in flight, next to send */
-    size_t in_flight_count;
+    struct lvt_publish_list waiting; /* to be sent, in order */
+    struct lvt_publish_list held;    /* for a ladder that is not there yet */
+    struct lvt_unconfirmed slots[IN_FLIGHT_MAX];
+    struct lvt_confirms confirms;
     /* The broker closed a channel over one of so many at the head of `waiting`: they are sent one
      * at a time, so that it shows which. */
     size_t suspects;
@@ -43,33 +34,8 @@ struct lvt_publisher {
     struct lvt_frames frames;
 };
 
-/* Where a publish goes, in the protocol's terms. */
-struct route {
-    struct lvt_bytes exchange, routing_key;
-    struct lvt_ladder_entry entry; /* what they may point into */
-};
-
 static struct lvt_publisher *of(struct lvt_link *link) {
     return link->broker->publisher;
-}
-
-enum leveret_code lvt_publisher_new(struct lvt_broker *broker, struct lvt_publisher **ret,
-                                    struct leveret_error *err) {
-    struct lvt_publisher *publisher = calloc(1, sizeof *publisher);
-    if (!publisher) {
-        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
-    }
-    publisher->broker = broker;
-    pthread_mutex_init(&publisher->mutex, NULL);
-    *ret = publisher;
-    return LEVERET_OK;
-}
-
-void lvt_publisher_free(struct lvt_publisher *publisher) {
-    if (publisher) {
-        pthread_mutex_destroy(&publisher->mutex);
-        free(publisher);
-    }
 }
 
 /* ---- the loop's side ---- */
@@ -119,131 +85,30 @@ static void answer(struct lvt_publisher *publisher, struct lvt_publish *publish,
     }
 }
 
-static struct in_flight *slot_of(struct lvt_publisher *publisher, uint64_t sequence) {
-    return &publisher->in_flight[sequence % IN_FLIGHT_MAX];
-}
-
-/* A confirm for one sequence number; `taken` is false for a basic.nack. */
-static void confirm_one(struct lvt_publisher *publisher, uint64_t sequence, bool taken) {
-    if (sequence < publisher->first || sequence >= publisher->next) {
-        return;
-    }
-    struct in_flight *slot = slot_of(publisher, sequence);
-    if (!slot->publish) {
-        return;
-    }
-    if (!taken) {
-        answer(publisher, slot->publish, LVT_PUBLISH_REFUSED,
-               "the broker did not take it (basic.nack): is the queue full or without a leader?");
-    } else if (slot->returned) {
-        answer(publisher, slot->publish, LVT_PUBLISH_RETURNED, slot->return_text);
-    } else {
-        answer(publisher, slot->publish, LVT_PUBLISH_CONFIRMED, "");
-    }
-    slot->publish = NULL;
-    publisher->in_flight_count--;
-}
-
-static void confirm(struct lvt_publisher *publisher, uint64_t sequence, bool multiple, bool taken) {
-    if (!multiple) {
-        confirm_one(publisher, sequence, taken);
-    } else {
-        uint64_t last =
-            sequence == 0 || sequence >= publisher->next ? publisher->next - 1 : sequence;
-        for (uint64_t i = publisher->first; i <= last; i++) {
-            confirm_one(publisher, i, taken);
-        }
-    }
-    while (publisher->first < publisher->next && !slot_of(publisher, publisher->first)->publish) {
-        publisher->first++;
-    }
+static void on_answer(void *ctx, struct lvt_publish *publish, enum lvt_publish_result result,
+                      const char *reason) {
+    answer(ctx, publish, result, reason);
 }
 
 /* ---- sending ---- */
 
-static void route_of(const struct lvt_publish *publish, struct route *ret) {
-    const struct lvt_destination *to = &publish->destination;
-    if (to->kind == LVT_TO_EXCHANGE) {
-        ret->exchange = to->name;
-        ret->routing_key = to->routing_key;
-    } else if (to->kind == LVT_TO_DELAY && lvt_ladder_enter(to->delay_ms, to->name, &ret->entry)) {
-        ret->exchange = lvt_bytes_of(ret->entry.exchange);
-        ret->routing_key = lvt_bytes_of(ret->entry.routing_key);
-    } else {
-        ret->exchange = lvt_bytes("", 0);
-        ret->routing_key = to->name;
-    }
-}
-
-/* What the protocol cannot carry is refused here: the library would send a broken frame. */
-static enum leveret_code prepare(struct lvt_link *link, const struct lvt_publish *publish,
-                                 const struct route *route, struct lvt_arena *arena,
-                                 amqp_basic_properties_t *ret, struct leveret_error *err) {
-    if (route->exchange.len > LVT_SHORT_MAX || route->routing_key.len > LVT_SHORT_MAX) {
-        return leveret_fail(err, LEVERET_INVALID,
-                            "the name of an exchange or queue, or the routing key, has more than "
-                            "255 bytes");
-    }
-    struct lvt_properties properties = publish->properties;
-    properties.present |= LVT_HAS_DELIVERY_MODE;
-    properties.delivery_mode = AMQP_DELIVERY_PERSISTENT;
-    size_t size;
-    enum leveret_code code = lvt_properties_to_amqp(&properties, arena, ret, &size, err);
-    if (code != LEVERET_OK) {
-        return code;
-    }
-    size_t room = (size_t)amqp_get_frame_max(link->connection.amqp) - 64;
-    if (size > room) {
-        return leveret_fail(err, LEVERET_TOO_BIG,
-                            "properties and headers take %zu bytes; %zu fit into a frame", size,
-                            room);
-    }
-    return LEVERET_OK;
-}
-
 /* Takes the first of `waiting`. */
 static enum leveret_code send_first(struct lvt_publisher *publisher, struct lvt_link *link,
                                     struct leveret_error *err) {
-    struct lvt_publish *publish = publisher->waiting.first;
-    struct lvt_arena arena;
-    struct route route;
-    amqp_basic_properties_t properties;
-    struct leveret_error wrong;
-    lvt_arena_init(&arena, 2048);
-    route_of(publish, &route);
-    enum leveret_code code = prepare(link, publish, &route, &arena, &properties, &wrong);
-    if (code == LEVERET_NO_MEMORY) {
-        lvt_arena_free(&arena);
-        *err = wrong;
-        return code;
-    }
-    (void)take_first(&publisher->waiting);
+    struct lvt_publish *publish = take_first(&publisher->waiting);
     if (atomic_load(&publish->withdrawn)) {
         answer(publisher, publish, LVT_PUBLISH_DROPPED, "it was withdrawn");
-        lvt_arena_free(&arena);
         return LEVERET_OK;
     }
-    if (code != LEVERET_OK) {
-        answer(publisher, publish, LVT_PUBLISH_REFUSED, wrong.text);
-        lvt_arena_free(&arena);
-        return LEVERET_OK;
-    }
-    *slot_of(publisher, publisher->next) = (struct in_flight){.publish = publish};
-    publisher->next++;
-    publisher->in_flight_count++;
-    int status = amqp_basic_publish(link->connection.amqp, LVT_CHANNEL, lvt_to_amqp(route.exchange),
-                                    lvt_to_amqp(route.routing_key), true, false, &properties,
-                                    lvt_to_amqp(publish->body));
-    lvt_arena_free(&arena);
-    return status == AMQP_STATUS_OK ? LEVERET_OK : lvt_connection_lost(status, err);
+    return lvt_confirms_send(&publisher->confirms, &link->connection, publish, err);
 }
 
 static bool may_send(const struct lvt_publisher *publisher) {
     if (!publisher->waiting.first || publisher->blocked) {
         return false;
     }
-    return publisher->suspects > 0 ? publisher->in_flight_count == 0
-                                   : publisher->next - publisher->first < IN_FLIGHT_MAX;
+    return publisher->suspects > 0 ? publisher->confirms.in_flight == 0
+                                   : !lvt_confirms_full(&publisher->confirms);
 }
 
 static enum leveret_code send_batch(struct lvt_publisher *publisher, struct lvt_link *link,
@@ -262,38 +127,6 @@ static enum leveret_code send_batch(struct lvt_publisher *publisher, struct lvt_
 }
 
 /* ---- what comes in ---- */
-
-/* A return does not say which publish it is about, only where that went, and comes before its
- * confirm. So all that went there and are still in flight count as returned: one too many is
- * published twice, one too few would be lost. */
-static void take_return(struct lvt_publisher *publisher, const struct lvt_incoming *incoming) {
-    for (uint64_t i = publisher->first; i < publisher->next; i++) {
-        struct in_flight *slot = slot_of(publisher, i);
-        struct route route;
-        if (!slot->publish) {
-            continue;
-        }
-        route_of(slot->publish, &route);
-        const struct lvt_properties *properties = &slot->publish->properties;
-        struct lvt_bytes id =
-            properties->present & LVT_HAS_MESSAGE_ID ? properties->message_id : lvt_bytes("", 0);
-        if (lvt_short_text_is(&incoming->exchange, route.exchange) &&
-            lvt_short_text_is(&incoming->routing_key, route.routing_key) &&
-            lvt_short_text_is(&incoming->message_id, id)) {
-            slot->returned = true;
-            if (route.exchange.len == 0) {
-                snprintf(slot->return_text, sizeof slot->return_text,
-                         "no queue took it: there is no queue \"%.*s\"",
-                         route.routing_key.len < 100 ? (int)route.routing_key.len : 100,
-                         route.routing_key.data);
-            } else {
-                snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
-                         incoming->reply_code, incoming->reply_text.data);
-            }
-        }
-    }
-    lvt_topology_request(publisher->broker);
-}
 
 static void set_blocked(struct lvt_publisher *publisher, bool blocked, amqp_bytes_t reason) {
     publisher->blocked = blocked;
@@ -314,8 +147,8 @@ static void refuse_same_exchange(struct lvt_publisher *publisher, struct lvt_byt
     publisher->waiting = (struct lvt_publish_list){0};
     while (waiting.first) {
         struct lvt_publish *publish = take_first(&waiting);
-        struct route route;
-        route_of(publish, &route);
+        struct lvt_route route;
+        lvt_route_of(publish, &route);
         if (lvt_bytes_equal(route.exchange, exchange)) {
             answer(publisher, publish, LVT_PUBLISH_REFUSED, text);
         } else {
@@ -329,23 +162,20 @@ static enum leveret_code take_close(struct lvt_publisher *publisher, const amqp_
                                     struct leveret_error *err) {
     struct leveret_error said;
     int code = lvt_connection_closed(method, &said);
-    if (code == AMQP_CONNECTION_FORCED || publisher->in_flight_count == 0) {
+    if (code == AMQP_CONNECTION_FORCED || publisher->confirms.in_flight == 0) {
         return leveret_fail(err, LEVERET_UNAVAILABLE, "RabbitMQ closed the connection: %s",
                             said.text);
     }
     lvt_topology_request(publisher->broker);
-    if (publisher->in_flight_count > 1) {
-        publisher->suspects = publisher->in_flight_count;
+    if (publisher->confirms.in_flight > 1) {
+        publisher->suspects = publisher->confirms.in_flight;
         return leveret_fail(err, LEVERET_STATE, "%s", said.text);
     }
-    struct in_flight *slot = slot_of(publisher, publisher->first);
-    struct lvt_publish *publish = slot->publish;
-    slot->publish = NULL;
-    publisher->in_flight_count = 0;
+    struct lvt_publish *publish = lvt_confirms_take_back(&publisher->confirms);
     answer(publisher, publish, LVT_PUBLISH_REFUSED, said.text);
     if (code == AMQP_NOT_FOUND) {
-        struct route route;
-        route_of(publish, &route);
+        struct lvt_route route;
+        lvt_route_of(publish, &route);
         refuse_same_exchange(publisher, route.exchange, said.text);
     }
     return leveret_fail(err, LEVERET_STATE, "%s", said.text);
@@ -354,16 +184,12 @@ static enum leveret_code take_close(struct lvt_publisher *publisher, const amqp_
 static enum leveret_code take_method(struct lvt_publisher *publisher, const amqp_method_t *method,
                                      struct leveret_error *err) {
     switch (method->id) {
-    case AMQP_BASIC_ACK_METHOD: {
-        const amqp_basic_ack_t *ack = method->decoded;
-        confirm(publisher, ack->delivery_tag, ack->multiple, true);
+    case AMQP_BASIC_ACK_METHOD:
+        lvt_confirms_ack(&publisher->confirms, method->decoded);
         return LEVERET_OK;
-    }
-    case AMQP_BASIC_NACK_METHOD: {
-        const amqp_basic_nack_t *nack = method->decoded;
-        confirm(publisher, nack->delivery_tag, nack->multiple, false);
+    case AMQP_BASIC_NACK_METHOD:
+        lvt_confirms_nack(&publisher->confirms, method->decoded);
         return LEVERET_OK;
-    }
     case AMQP_CONNECTION_BLOCKED_METHOD: {
         const amqp_connection_blocked_t *blocked = method->decoded;
         set_blocked(publisher, true, blocked->reason);
@@ -388,7 +214,8 @@ static enum leveret_code receive(struct lvt_publisher *publisher, struct leveret
             return code;
         }
         if (incoming->kind == LVT_INCOMING_RETURN) {
-            take_return(publisher, incoming);
+            lvt_confirms_return(&publisher->confirms, incoming);
+            lvt_topology_request(publisher->broker);
         } else if (incoming->kind == LVT_INCOMING_METHOD) {
             code = take_method(publisher, &incoming->method, err);
         }
@@ -445,17 +272,12 @@ static void answer_hopeless(struct lvt_publisher *publisher) {
 /* What was in flight goes to the head of what waits, in its order. */
 static void take_back(struct lvt_publisher *publisher) {
     struct lvt_publish_list list = {0};
-    for (uint64_t i = publisher->first; i < publisher->next; i++) {
-        struct in_flight *slot = slot_of(publisher, i);
-        if (slot->publish) {
-            lvt_publish_list_add(&list, slot->publish);
-            slot->publish = NULL;
-        }
+    struct lvt_publish *publish;
+    while ((publish = lvt_confirms_take_back(&publisher->confirms))) {
+        lvt_publish_list_add(&list, publish);
     }
     lvt_publish_list_join(&list, &publisher->waiting);
     publisher->waiting = list;
-    publisher->in_flight_count = 0;
-    publisher->first = publisher->next = 1;
 }
 
 static uint64_t no_deliveries(void *ctx, unsigned consumer) {
@@ -477,16 +299,8 @@ static bool all_withdrawn(const struct lvt_publish_list *list) {
 static bool idle(struct lvt_link *link) {
     struct lvt_publisher *publisher = of(link);
     take_outbox(publisher);
-    if (!all_withdrawn(&publisher->waiting) || !all_withdrawn(&publisher->held)) {
-        return false;
-    }
-    for (uint64_t i = publisher->first; i < publisher->next; i++) {
-        struct lvt_publish *publish = slot_of(publisher, i)->publish;
-        if (publish && !atomic_load(&publish->withdrawn)) {
-            return false;
-        }
-    }
-    return true;
+    return all_withdrawn(&publisher->waiting) && all_withdrawn(&publisher->held) &&
+           !lvt_confirms_wanted(&publisher->confirms);
 }
 
 static enum leveret_code work(struct lvt_publisher *publisher, struct lvt_link *link,
@@ -525,7 +339,7 @@ static enum leveret_code session(struct lvt_link *link, struct leveret_error *er
     }
     lvt_frames_init(&publisher->frames, &link->connection, no_deliveries, NULL);
     publisher->blocked = false;
-    publisher->first = publisher->next = 1;
+    lvt_confirms_reset(&publisher->confirms);
     code = work(publisher, link, err);
     lvt_frames_free(&publisher->frames);
     take_back(publisher);
@@ -541,6 +355,29 @@ static void finished(struct lvt_link *link) {
                "leveret is stopping");
     }
     lvt_inbox_answer(&publisher->broker->inbox, &publisher->answered);
+}
+
+/* ---- life ---- */
+
+enum leveret_code lvt_publisher_new(struct lvt_broker *broker, struct lvt_publisher **ret,
+                                    struct leveret_error *err) {
+    struct lvt_publisher *publisher = calloc(1, sizeof *publisher);
+    if (!publisher) {
+        return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
+    }
+    publisher->broker = broker;
+    publisher->confirms = (struct lvt_confirms){
+        .slots = publisher->slots, .size = IN_FLIGHT_MAX, .answer = on_answer, .ctx = publisher};
+    pthread_mutex_init(&publisher->mutex, NULL);
+    *ret = publisher;
+    return LEVERET_OK;
+}
+
+void lvt_publisher_free(struct lvt_publisher *publisher) {
+    if (publisher) {
+        pthread_mutex_destroy(&publisher->mutex);
+        free(publisher);
+    }
 }
 
 const struct lvt_link_work lvt_publisher_work = {

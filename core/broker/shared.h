@@ -27,7 +27,7 @@ struct lvt_status {
     uint64_t publish_problems;
     struct leveret_error publish_problem;
     struct leveret_error ladder_problem; /* with publish_only: why it is not there */
-    bool succeeded[LVT_LINK_ROLES]; /* once, in what the role is for */
+    bool succeeded[LVT_LINK_ROLES];      /* once, in what the role is for */
     bool announced, outage_logged;
     uint64_t log_after_ms, log_interval_ms;
     struct leveret_error logged; /* the last LEVERET_CONFIG error */
