@@ -201,12 +201,17 @@ static bool set_options(CURL *curl, const struct lvt_smtp *smtp, struct transfer
     return set;
 }
 
+/* RFC 4954's replies to a login, or to the lack of one, and RFC 3207's to the lack of TLS. */
+static bool is_of_login(long reply) {
+    return reply == 530 || reply == 534 || reply == 535 || reply == 538;
+}
+
 /* What the server says of a login or of TLS is no fault of the mail's. */
 static bool explain(CURL *curl, CURLcode code, const struct transfer *transfer, const char *error,
                     struct lvt_failure *failure) {
     long reply = 0;
-    bool ours = code == CURLE_LOGIN_DENIED || code == CURLE_USE_SSL_FAILED;
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &reply);
+    bool ours = code == CURLE_LOGIN_DENIED || code == CURLE_USE_SSL_FAILED || is_of_login(reply);
     if (!ours && reply >= 400 && reply <= 599 && transfer->refusal[0])
         return lvt_failed(failure, reply >= 500 ? LEVERET_REJECT : LEVERET_RETRY,
                           "the mail server refuses it: %s", transfer->refusal);

@@ -282,6 +282,11 @@ def test_a_wrong_password_is_no_fault_of_the_mail(mailer, sink, authority):
     assert "535" in reason
 
 
+def test_a_missing_password_is_no_fault_of_the_mail(mailer, sink, authority):
+    reason = mailer(email_config(sink, authority, username=None, password=None))
+    assert "the mail server: " in reason and "530" in reason
+
+
 @pytest.mark.parametrize("name, changes, text", [
     ("email", {"url": "http://127.0.0.1"}, "url must begin with smtp://"),
     ("email", {"url": "smtp://me:s3cret@127.0.0.1"}, "there are keys for username"),
@@ -604,6 +609,8 @@ def test_the_client_library_says_what_is_wrong(shared, worker):
     assert run_client(shared, "notification", "u", "app", "t", "m", "{")[1] == (
         "messaging: the data of a notification is not JSON\n")
     assert run_client(shared, "fax")[0] == 64
+    for days in ("", "x", "30d", "-1", "4294967297", "18446744073709551617"):
+        assert run_client(shared, "cleanup", "logs", days)[0] == 64
 
 
 # all of it
