@@ -20,6 +20,8 @@ usage: tests/services.sh VERB DIR
   alarm-off        have it take them again
   writer           make a vhost "writer", in which a user may publish and nothing else, and guest
                    everything; prints the user's URL
+  disk-alarm-on    the same, as when its disk is full
+  disk-alarm-off
 TEXT
 }
 
@@ -151,9 +153,6 @@ rabbitmq_control() {
     "${RABBITMQ_ENV[@]}" "${RABBITMQ%/*}/rabbitmqctl" -q --node "leveret$AMQP_PORT@localhost" \
         "$@" 9>&-
 }
-
-# rabbitmq_memory LIMIT: over it, RabbitMQ takes no messages any more.
-rabbitmq_memory() { rabbitmq_control set_vm_memory_high_watermark absolute "$1"; }
 
 rabbitmq_writer() {
     cat >"$DIR/writer.json" <<'JSON' || return
@@ -422,10 +421,15 @@ case $VERB in
         find_programs
         start_one "${VERB#start-}"
         ;;
-    alarm-on | alarm-off)
+    alarm-on | alarm-off | disk-alarm-on | disk-alarm-off)
         load_settings
         find_programs
-        if [ "$VERB" = alarm-on ]; then rabbitmq_memory 1; else rabbitmq_memory 1GB; fi
+        case $VERB in
+            alarm-on) rabbitmq_control set_vm_memory_high_watermark absolute 1 ;;
+            alarm-off) rabbitmq_control set_vm_memory_high_watermark absolute 1GB ;;
+            disk-alarm-on) rabbitmq_control set_disk_free_limit 1000TB ;;
+            disk-alarm-off) rabbitmq_control set_disk_free_limit 50MB ;;
+        esac
         ;;
     writer)
         load_settings

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Kills lanes at random, under load, and counts what became of every event.
 
-    tests/chaos/kills.py [--kills N] [--seed S] [--services FOLDER] [--every SECONDS]
+    tests/chaos/kills.py [--kills N] [--lanes N] [--seed S] [--every SECONDS] [--services FOLDER]
 
 LEVERET_BIN is the program (default build/asan/leveret); without --services it starts servers of its
 own. Ends with 1 when anything was lost or doubled that must not be.
@@ -97,13 +97,13 @@ def longest_return_ms(worker):
     return longest
 
 
-def run(site, kills, seed, every_s=0.3, progress=lambda done: None):
+def run(site, kills, seed, every_s=0.3, lanes=LANES, progress=lambda done: None):
     """The ledger of a run: what was published, and what became of it."""
     effects_key = json.dumps(site.prefix + ":effects")
     site.rows("create table effects (event_id text)")
     site.handler(EVENT, HANDLER % effects_key, events=[EVENT], concurrency=CONCURRENCY,
                  prefetch=4 * CONCURRENCY)
-    worker = site.worker(lanes=LANES, state_dir=str(site.directory / "state"),
+    worker = site.worker(lanes=lanes, state_dir=str(site.directory / "state"),
                          log={"level": "info"})
     publisher = Publisher(site, seed)
     publisher.start()
@@ -169,6 +169,7 @@ def make_site(services, directory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=3000)
+    parser.add_argument("--lanes", type=int, default=LANES)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--every", type=float, default=0.3)
     parser.add_argument("--services")
@@ -187,7 +188,8 @@ def main():
             services.run("start")
         try:
             site = make_site(services.load(), folder)
-            ledger = run(site, options.kills, options.seed, options.every, progress)
+            ledger = run(site, options.kills, options.seed, options.every, options.lanes,
+                         progress)
             site.close()
         finally:
             if not options.services:

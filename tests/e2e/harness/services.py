@@ -21,14 +21,21 @@ class Services:
         assert result.returncode == 0, f"services.sh {verb}: {result.stdout}{result.stderr}"
         return result.stdout
 
-    def load(self):
-        """Reads the addresses of a set that has been started."""
+    def environment(self):
         values = {}
         for line in self.run("env").splitlines():
             for word in shlex.split(line):
                 name, equals, value = word.partition("=")
                 if equals:
                     values[name] = value
+        return values
+
+    def pid(self, name):
+        return int(self.environment()[name.upper() + "_PID"])
+
+    def load(self):
+        """Reads the addresses of a set that has been started."""
+        values = self.environment()
         self.rabbitmq_url = values["RABBITMQ_URL"]
         self.database_url = values["DATABASE_URL"]
         self.redis_url = values["REDIS_URL"]
@@ -36,9 +43,12 @@ class Services:
         self.tls = pathlib.Path(values["TLS_DIR"])
         return self
 
+    def port(self, name):
+        return urlsplit({"rabbitmq": self.rabbitmq_url, "postgres": self.database_url,
+                         "redis": self.redis_url}[name]).port
+
     def ports(self):
-        return {urlsplit(url).port for url in (self.rabbitmq_url, self.database_url,
-                                               self.redis_url)}
+        return set(map(self.port, NAMES))
 
     def database(self, name):
         """The URL of another database of the same server."""
@@ -65,13 +75,14 @@ class Services:
         self.run("start-" + name)
 
     @contextlib.contextmanager
-    def alarm(self):
+    def alarm(self, kind="memory"):
         """RabbitMQ takes no messages meanwhile."""
-        self.run("alarm-on")
+        verb = {"memory": "alarm", "disk": "disk-alarm"}[kind]
+        self.run(verb + "-on")
         try:
             yield
         finally:
-            self.run("alarm-off")
+            self.run(verb + "-off")
 
     def start_all(self):
         for name in NAMES:

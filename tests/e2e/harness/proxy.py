@@ -1,0 +1,150 @@
+"""Stands between the worker and a server, and does to connections what networks do to them."""
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+
+ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() answers with an RST
+SLICES_S = 10  # a trickle's bytes come in so many portions a second
+
+
+class Link:
+    """One connection, from both its ends."""
+
+    def __init__(self, client):
+        self.writers = [client]
+        self.flowing = asyncio.Event()
+
+    def abort(self):
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                                           ABORT)
+            writer.transport.abort()
+
+
+class Proxy:
+    """Passes everything on to a port of this machine, until told otherwise."""
+
+    def __init__(self, port):
+        self.target = port
+        self.links = set()
+        self.holed = False
+        self.slow_bytes_s = None
+        self.fuse_bytes = None
+        self.loop = asyncio.new_event_loop()
+        self.server = None
+        started = threading.Event()
+        self.thread = threading.Thread(target=self._run, args=(started,), daemon=True)
+        self.thread.start()
+        started.wait(10)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    # what it does to connections
+
+    def cut(self):
+        """Both ends of every connection are told that it is over. New ones may come."""
+        self._call(lambda: [link.abort() for link in list(self.links)])
+
+    def hole(self):
+        """Nothing passes any more, on connections that there are and on new ones; nobody is told.
+        What is sent meanwhile arrives after mend()."""
+        self._call(lambda: self._hold(True))
+
+    def strand(self):
+        """The connections that there are go silent for good; new ones work."""
+        self._call(lambda: [link.flowing.clear() for link in self.links])
+
+    def slow(self, bytes_s):
+        """So much of each direction of each connection passes in a second."""
+        self.slow_bytes_s = bytes_s
+
+    def cut_after(self, count):
+        """The connection that carries the byte of this number, counted from now over all of them
+        and both directions, is cut right behind it."""
+        self.fuse_bytes = count
+
+    def mend(self):
+        """An end to holes, trickles and cuts. Stranded connections stay so: they are cut."""
+        self.slow_bytes_s = self.fuse_bytes = None
+        if not self.holed:
+            self._call(lambda: [link.abort() for link in list(self.links)
+                                if not link.flowing.is_set()])
+        self._call(lambda: self._hold(False))
+
+    def close(self):
+        self._call(lambda: [task.cancel() for task in asyncio.all_tasks(self.loop)
+                            if task is not asyncio.current_task(self.loop)])
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+
+    # how
+
+    def _call(self, function):
+        async def call():
+            function()
+        asyncio.run_coroutine_threadsafe(call(), self.loop).result(10)
+
+    def _run(self, started):
+        asyncio.set_event_loop(self.loop)
+        self.server = self.loop.run_until_complete(
+            asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=256))
+        started.set()
+        self.loop.run_forever()
+        self.server.close()
+
+    def _hold(self, holed):
+        self.holed = holed
+        for link in self.links:
+            if holed:
+                link.flowing.clear()
+            else:
+                link.flowing.set()
+
+    async def _serve(self, reader, writer):
+        link = Link(writer)
+        self.links.add(link)
+        try:
+            if not self.holed:
+                link.flowing.set()
+            await link.flowing.wait()
+            server_reader, server = await asyncio.open_connection("127.0.0.1", self.target)
+            link.writers.append(server)
+            pumps = {asyncio.create_task(self._pump(link, reader, server)),
+                     asyncio.create_task(self._pump(link, server_reader, writer))}
+            _, left = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in left:
+                pump.cancel()
+            await asyncio.wait(pumps)
+        except OSError:
+            link.abort()  # nobody listens: as the kernel would have said
+        finally:
+            self.links.discard(link)
+            for each in link.writers:
+                each.close()
+
+    async def _pump(self, link, reader, writer):
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            while data := await reader.read(65536):
+                await link.flowing.wait()
+                while data:
+                    data = await self._pass(link, writer, data)
+            await link.flowing.wait()  # an end is news, too
+
+    async def _pass(self, link, writer, data):
+        """Returns what is left to pass."""
+        size = len(data)
+        if self.slow_bytes_s is not None:
+            size = min(size, max(1, self.slow_bytes_s // SLICES_S))
+            await asyncio.sleep(size / self.slow_bytes_s)
+        if self.fuse_bytes is not None and size >= self.fuse_bytes:
+            writer.write(data[:self.fuse_bytes])
+            self.fuse_bytes = None
+            link.abort()
+            return b""
+        if self.fuse_bytes is not None:
+            self.fuse_bytes -= size
+        writer.write(data[:size])
+        await writer.drain()
+        return data[size:]
