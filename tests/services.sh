@@ -427,7 +427,7 @@ case $VERB in
         case $VERB in
             alarm-on) rabbitmq_control set_vm_memory_high_watermark absolute 1 ;;
             alarm-off) rabbitmq_control set_vm_memory_high_watermark absolute 1GB ;;
-            disk-alarm-on) rabbitmq_control set_disk_free_limit 1000TB ;;
+            disk-alarm-on) rabbitmq_control set_disk_free_limit 100000GB ;;
             disk-alarm-off) rabbitmq_control set_disk_free_limit 50MB ;;
         esac
         ;;

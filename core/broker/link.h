@@ -1,5 +1,6 @@
 /* A thread with a connection of its own: connects, does its work, and begins anew when the
- * connection breaks, with a backoff from 1 s to 30 s, until it is told to stop. */
+ * connection breaks, with a backoff from 1 s to 30 s (3 s while it cannot be reached), until it is
+ * told to stop. */
 #ifndef LEVERET_BROKER_LINK_H
 #define LEVERET_BROKER_LINK_H
 

@@ -7,7 +7,7 @@
 #include "cache/private.h"
 
 #define BACKOFF_MIN_MS 100
-#define BACKOFF_MAX_MS 5000
+#define BACKOFF_MAX_MS 2000
 #define PING_MS 5000
 
 static void forget_addresses(struct lvt_cache *cache) {
@@ -16,7 +16,7 @@ static void forget_addresses(struct lvt_cache *cache) {
 }
 
 static uint64_t backoff_ms(unsigned failures) {
-    uint64_t limit = failures < 6 ? (uint64_t)BACKOFF_MIN_MS << failures : BACKOFF_MAX_MS;
+    uint64_t limit = failures < 5 ? (uint64_t)BACKOFF_MIN_MS << failures : BACKOFF_MAX_MS;
     uint32_t random = 0;
     uv_random(NULL, NULL, &random, sizeof random, 0, NULL); /* without it, just no jitter */
     return BACKOFF_MIN_MS + random % (limit - BACKOFF_MIN_MS + 1);

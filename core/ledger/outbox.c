@@ -456,6 +456,7 @@ bool lvt_outbox_init(struct lvt_ledger *ledger) {
         .setup = setup_sql,
         .prepared = prepared,
         .prepared_count = sizeof prepared / sizeof prepared[0],
+        .eager = true,
         .loop = ledger->options.loop,
         .ctx = outbox,
         .up = on_up,

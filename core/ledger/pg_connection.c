@@ -10,6 +10,7 @@
 #define EXPECTED_MAX 1024 /* statements and syncs under way; a power of two */
 #define BACKOFF_CAP_MS 30000
 #define BACKOFF_STEPS 9
+#define EAGER_STEPS 5
 
 enum state { STATE_CLOSED, STATE_PAUSED, STATE_RESOLVING, STATE_CONNECTING, STATE_SETUP, STATE_UP };
 
@@ -71,12 +72,13 @@ static void on_pause_over(uv_timer_t *timer) {
     connect_now(timer->data);
 }
 
-/* The first tries come quickly, for most losses are short; then 1 to 30 s, give or take a half. */
+/* The first tries come quickly, for most losses are short; then 1 to 30 s, 2 s where somebody is
+ * eager, give or take a half. */
 static uint64_t next_pause_ms(struct lvt_pg *pg) {
     static const uint64_t pauses_ms[BACKOFF_STEPS] = {50,   200,  500,   1000,          2000,
                                                       4000, 8000, 16000, BACKOFF_CAP_MS};
     uint64_t pause_ms = pauses_ms[pg->step];
-    if (pg->step + 1 < BACKOFF_STEPS)
+    if (pg->step + 1 < (pg->options.eager ? EAGER_STEPS : BACKOFF_STEPS))
         pg->step++;
     pg->random = pg->random * 1664525u + 1013904223u;
     pause_ms = pause_ms / 2 + (uint64_t)(pg->random >> 8) % (pause_ms + 1);
@@ -355,7 +357,7 @@ static void no_notice(void *ctx, const PGresult *result) {
 static PGconn *start_connection(struct lvt_pg *pg) {
     const char *keywords[64] = {"fallback_application_name", "keepalives_idle",
                                 "keepalives_interval", "keepalives_count", "tcp_user_timeout"};
-    const char *values[64] = {pg->options.application, "10", "5", "3", "30000"};
+    const char *values[64] = {pg->options.application, "10", "5", "2", "20000"};
     size_t count = 5;
     for (const PQconninfoOption *o = pg->url; o->keyword && count < 59; o++) {
         if (!o->val || !o->val[0])
@@ -452,6 +454,11 @@ void lvt_pg_close(struct lvt_pg *pg, void (*closed)(void *ctx), void *ctx) {
 void lvt_pg_open(struct lvt_pg *pg) {
     pg->state = STATE_PAUSED;
     uv_timer_start(&pg->timer, on_pause_over, 0, 0);
+}
+
+void lvt_pg_hurry(struct lvt_pg *pg) {
+    if (pg->state == STATE_PAUSED)
+        uv_timer_start(&pg->timer, on_pause_over, 0, 0);
 }
 
 void lvt_pg_well(struct lvt_pg *pg) {

@@ -23,6 +23,7 @@ struct lvt_pg_options {
     const char *setup; /* a SELECT whose first column is pg_backend_pid() */
     const struct lvt_pg_prepared *prepared;
     size_t prepared_count;
+    bool eager; /* its pauses stay short: everything waits for it */
     uv_loop_t *loop;
     void *ctx;
     /* Connected, set up, and everything prepared. */
@@ -41,6 +42,8 @@ void lvt_pg_open(struct lvt_pg *pg);
  * is called. down is not called. */
 void lvt_pg_drop(struct lvt_pg *pg);
 void lvt_pg_well(struct lvt_pg *pg);
+/* The server has been seen: an end to the pause. */
+void lvt_pg_hurry(struct lvt_pg *pg);
 /* Frees it; `closed` comes later, from the loop. */
 void lvt_pg_close(struct lvt_pg *pg, void (*closed)(void *ctx), void *ctx);
 

@@ -84,6 +84,11 @@ void lvt_pool_drop(struct lvt_pooled *pooled) {
     lost(pooled);
 }
 
+void lvt_pool_hurry(struct lvt_ledger *ledger) {
+    for (struct lvt_pooled *pooled = ledger->pooled; pooled; pooled = pooled->next)
+        lvt_pg_hurry(pooled->pg);
+}
+
 static void open_another(struct lvt_ledger *ledger) {
     struct lvt_pooled *pooled = calloc(1, sizeof *pooled);
     const struct lvt_pg_options options = {

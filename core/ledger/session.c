@@ -263,6 +263,7 @@ static void set_ready(struct lvt_ledger *ledger, int lost) {
         memcpy(ledger->ghost_began, ledger->began, sizeof ledger->began);
     }
     lvt_pg_well(ledger->pg);
+    lvt_pool_hurry(ledger);
     lvt_logf(log, LVT_INFO, ledger->was_ready ? "PostgreSQL is back" : "connected to PostgreSQL");
     if (lost > 0)
         lvt_logf(log, LVT_WARN,
@@ -329,6 +330,7 @@ bool lvt_session_init(struct lvt_ledger *ledger) {
         .setup = setup_sql,
         .prepared = prepared,
         .prepared_count = sizeof prepared / sizeof prepared[0],
+        .eager = true,
         .loop = ledger->options.loop,
         .ctx = ledger,
         .up = on_up,

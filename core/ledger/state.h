@@ -246,6 +246,8 @@ void lvt_pool_detach(struct lvt_pooled *pooled, bool stop);
 /* Goes on with a connection that has got an answer and belongs to nobody. */
 void lvt_pool_settle(struct lvt_pooled *pooled);
 void lvt_pool_drop(struct lvt_pooled *pooled);
+/* PostgreSQL is back. */
+void lvt_pool_hurry(struct lvt_ledger *ledger);
 void lvt_pool_close(struct lvt_ledger *ledger);
 void lvt_pool_free(struct lvt_ledger *ledger);
 

@@ -91,7 +91,7 @@ def longest_return_ms(worker):
         at = time.mktime(time.strptime(record["time"][:19], "%Y-%m-%dT%H:%M:%S")) * 1000 + \
             int(record["time"][20:23])
         if record["text"].startswith("a lane died"):
-            died.setdefault(record["lane"], at)
+            died[record["lane"]] = at  # and not an earlier one, of a lane that died again
         elif record["text"] == "ready: consuming" and record.get("lane") in died:
             longest = max(longest, at - died.pop(record["lane"]))
     return longest

@@ -180,6 +180,9 @@ def everything(options):
             yield site, scene, account
         finally:
             put_right(scene)
+            site.stop_workers()
+            if options.log:
+                options.log.write_text(scene.worker.log.text())
 
 
 def parse():
@@ -190,6 +193,7 @@ def parse():
     parser.add_argument("--short", action="store_true", help="few faults, once and briefly each")
     parser.add_argument("--services", type=pathlib.Path,
                         help="the folder of servers that tests/services.sh has started already")
+    parser.add_argument("--log", type=pathlib.Path, help="where the worker's log is kept")
     options = parser.parse_args()
     options.names = options.faults.split(",") if options.faults else list(
         SHORT if options.short else FAULTS)

@@ -1,11 +1,15 @@
 """Stands between the worker and a server, and does to connections what networks do to them."""
 import asyncio
 import contextlib
+import ctypes
 import socket
 import struct
 import threading
 
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() answers with an RST
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0
+PASS_NOTHING = struct.pack("HP", 1, ctypes.addressof(NOTHING))
 SLICES_S = 10  # a trickle's bytes come in so many portions a second
 
 
@@ -15,6 +19,18 @@ class Link:
     def __init__(self, client):
         self.writers = [client]
         self.flowing = asyncio.Event()
+        self.flowing.set()
+
+    def hold(self, held):
+        """The kernel drops every packet that comes in, before TCP sees it: no end hears anything of
+        the other, not even an acknowledgement."""
+        for writer in self.writers:
+            with contextlib.suppress(OSError):
+                hear_nothing(writer.get_extra_info("socket"), held)
+        if held:
+            self.flowing.clear()
+        else:
+            self.flowing.set()
 
     def abort(self):
         for writer in self.writers:
@@ -22,6 +38,13 @@ class Link:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                                            ABORT)
             writer.transport.abort()
+
+
+def hear_nothing(sock, held):
+    if held:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, PASS_NOTHING)
+    else:
+        sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 class Proxy:
@@ -48,13 +71,12 @@ class Proxy:
         self._call(lambda: [link.abort() for link in list(self.links)])
 
     def hole(self):
-        """Nothing passes any more, on connections that there are and on new ones; nobody is told.
-        What is sent meanwhile arrives after mend()."""
+        """Every packet is lost, on connections that there are and on new ones; nobody is told."""
         self._call(lambda: self._hold(True))
 
     def strand(self):
         """The connections that there are go silent for good; new ones work."""
-        self._call(lambda: [link.flowing.clear() for link in self.links])
+        self._call(lambda: [link.hold(True) for link in self.links])
 
     def slow(self, bytes_s):
         """So much of each direction of each connection passes in a second."""
@@ -66,11 +88,8 @@ class Proxy:
         self.fuse_bytes = count
 
     def mend(self):
-        """An end to holes, trickles and cuts. Stranded connections stay so: they are cut."""
+        """An end to holes, trickles and cuts. What is stranded stays so."""
         self.slow_bytes_s = self.fuse_bytes = None
-        if not self.holed:
-            self._call(lambda: [link.abort() for link in list(self.links)
-                                if not link.flowing.is_set()])
         self._call(lambda: self._hold(False))
 
     def close(self):
@@ -95,20 +114,17 @@ class Proxy:
         self.server.close()
 
     def _hold(self, holed):
+        if holed == self.holed:
+            return
         self.holed = holed
+        hear_nothing(self.server.sockets[0], holed)
         for link in self.links:
-            if holed:
-                link.flowing.clear()
-            else:
-                link.flowing.set()
+            link.hold(holed)
 
     async def _serve(self, reader, writer):
         link = Link(writer)
         self.links.add(link)
         try:
-            if not self.holed:
-                link.flowing.set()
-            await link.flowing.wait()
             server_reader, server = await asyncio.open_connection("127.0.0.1", self.target)
             link.writers.append(server)
             pumps = {asyncio.create_task(self._pump(link, reader, server)),
