@@ -125,6 +125,13 @@ fuzz() {
 # torture KIND [STEP]: every STEP-th call fails, each in a run of its own.
 torture() { flock "$BUILD/plain.lock" "$BUILD/plain/torture" "$1" "${2:-5}"; }
 
+# chaos ARGUMENT...: with a program as released, from a copy.
+chaos() {
+    local bin=$LVT_SLOT/chaos
+    mkdir -p "$bin" && flock "$BUILD/count.lock" cp -f "$BUILD/count/leveret" "$bin/" &&
+        LEVERET_BIN=$bin/leveret /usr/bin/python3 "$LVT_ROOT/tests/chaos/run.py" "$@" 7>&-
+}
+
 finish() {
     local line
     trap '' INT TERM
@@ -180,6 +187,7 @@ LEVERET_TORTURE=$BUILD/plain stage 'torture: the worker and its servers' \
     e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py"
 if [ -z "$FILTER" ]; then
     stage 'instructions of a fixed workload' "$LVT_ROOT/tests/bench/instructions.sh" "$BUILD/plain"
+    stage 'chaos, the short form' chaos --short --services "$LVT_SLOT/services"
 fi
 stage 'build with TSan' lvt_build "$BUILD/tsan" all \
     -DCMAKE_BUILD_TYPE=Debug -DLEVERET_SANITIZE=thread || exit
@@ -194,6 +202,7 @@ if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
     stage 'branches of the engine that are tested' "$LVT_ROOT/tests/coverage.sh"
     stage 'simulator, 100,000 seeds' simulate "$BUILD/plain" 1..100000
     stage 'simulator, engines broken on purpose' "$LVT_ROOT/tests/sim/mutants.sh"
+    stage 'chaos' chaos --minutes 20
     stage 'examples/crud.sh' "$LVT_ROOT/examples/crud.sh" --once
     stage 'examples/messaging.sh' "$LVT_ROOT/examples/messaging.sh" --once
     stage 'container' "$LVT_ROOT/tests/container.sh"

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from load import Publisher, private_site
 from harness.lua import text
 from harness.proxy import Proxy
-from harness.services import NAMES
+from harness.services import LADDER, NAMES
 from harness.waiting import wait
 from harness.web import Web
 
@@ -67,6 +67,8 @@ def put_right(scene):
 
 
 def one_fault(scene, account, name):
+    wait("every lane to consume", lambda: scene.site.broker.consumers(
+        scene.site.queue(EVENT)) >= LANES, SETTLE_S)
     its = account.open(name)
     scene.strikes = its.strikes
     its.ended = FAULTS[name](scene) or time.time()
@@ -174,7 +176,7 @@ def everything(options):
         scene.small_disk = disk.get("folder")
         scene.clock = Clock(site.directory) if has_compiler() else None
         scene.worker = start_worker(site, proxies, scene.clock, web)
-        site.services.wait_for_directory(*site.queues, site.dead_letter)
+        site.services.wait_for_directory(*site.queues, site.dead_letter, *LADDER)
         publisher.start()
         try:
             yield site, scene, account

@@ -2,12 +2,13 @@
 These tests stop servers, and start them again whatever happens."""
 import collections
 import threading
+import time
 import uuid
 
 import pytest
 
 from harness.broker import DEAD, Broker
-from harness.services import NAMES
+from harness.services import LADDER, NAMES
 from harness.waiting import wait
 
 # What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
@@ -210,21 +211,70 @@ def test_redis_away_costs_a_handler_no_attempt(site, services, web):
     site.assert_settled(worker)
 
 
-def test_a_retry_outlives_the_broker(site, services):
+@pytest.mark.parametrize("count, delay_s", [
+    (100, 4), pytest.param(10000, 60, marks=pytest.mark.full)])
+def test_retries_outlive_a_broker_that_is_down_for_longer_than_their_delay(site, services, count,
+                                                                         delay_s):
     """Events that wait for their retry wait in the broker: a crash of it forgets none."""
-    site.handler("waits.long", "mark(event, ctx) if event.attempt == 1 then error('once') end",
-                 retry={"max": 1, "base_ms": 4000}, concurrency=50)
-    worker = site.worker()
-    services.wait_for_directory(*site.queues, site.dead_letter)
-    ids = {site.publish("waits.long", confirm=False) for _ in range(100)}
-    wait("the first attempts", lambda: len(site.marks(attempt=1)) >= 100)
-    worker.wait_outcomes("retried", 100)
+    site.handler("waits.long", """
+        ctx.redis.sadd(MARKS .. ':' .. event.attempt, event.id)
+        if event.attempt == 1 then error('once') end""",
+                 retry={"max": 1, "base_ms": delay_s * 1000}, concurrency=50)
+    worker = site.worker(log={"level": "info"})
+    services.wait_for_directory(*site.queues, site.dead_letter, *LADDER)
+    ids = {site.publish("waits.long", confirm=False) for _ in range(count)}
+    worker.wait_outcomes("retried", count, timeout_s=30 + count / 100)
+    first, second = site.marks_key + ":1", site.marks_key + ":2"
+    assert site.redis.scard(first) == count and not site.redis.exists(second), "too late"
     services.kill("rabbitmq")
+    time.sleep(delay_s + 2)
     services.start("rabbitmq")
-    wait("the second attempts", lambda: {mark["id"] for mark in site.marks(attempt=2)} == ids, 60)
-    wait("their records", lambda: {row[2] for row in site.ledger()} == ids)
+    wait("their records", lambda: {row[2] for row in site.ledger()} == ids, 60 + count / 50)
+    assert site.redis.smembers(second) == ids
+    assert not site.broker.depth(site.dead_letter)
+    site.redis.delete(first, second)
+    worker.wait_ready(60)
+    site.assert_settled(worker)
+
+
+def handled_within(site, limit_s):
+    """An event that is published now."""
+    began = time.monotonic()
+    event = site.publish("load.event")
+    wait("its row", lambda: (event,) in site.runs(), limit_s)
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("name, away_s, limit_s", [
+    ("postgres", 10, 8), ("rabbitmq", 10, 8),
+    pytest.param("postgres", 120, 5, marks=pytest.mark.full),
+    pytest.param("rabbitmq", 120, 5, marks=pytest.mark.full)])
+def test_a_server_that_was_away_for_long_is_found_again_at_once(
+        site, services, web, name, away_s, limit_s):
+    """And no event has paid for it with an attempt."""
+    site.handler("load.event", BODY % (web.url, site.prefix), concurrency=20)
+    worker = site.worker(log={"level": "info"})
+    waiting = set()
+    handled_within(site, 30)
+    services.stop(name)
+    not_ready(worker)
+    over = time.monotonic() + away_s
+    while time.monotonic() < over:
+        if name != "rabbitmq":
+            waiting.add(site.publish("load.event"))
+        status, text = worker.get("/readyz")
+        assert status == 503 and name in text.lower()
+        time.sleep(0.25)
+    services.start(name)
+    recovery_s = handled_within(site, limit_s)
+    print(f"{name}, away for {away_s} s: back after {recovery_s:.1f} s")
+    wait("those that waited", lambda: waiting <= {row[0] for row in site.runs()}, 60)
+    assert set(site.runs("attempt")) == {(1,)}
+    assert {path.rpartition("/")[2] for path in web.paths(f"/run/{site.prefix}/")} == {"1"}
+    assert worker.outcomes("retried") == worker.outcomes("failed") == 0
     assert not site.broker.depth(site.dead_letter)
     worker.wait_ready(60)
+    site.redis.delete(site.marks_key + ":count")
     site.assert_settled(worker)
 
 

@@ -9,6 +9,7 @@ from harness.waiting import wait
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "services.sh"
 NAMES = ("rabbitmq", "postgres", "redis")
+LADDER = [f"leveret.delay.{level:02}" for level in range(24)]  # the queues that retries wait in
 
 
 class Services:
