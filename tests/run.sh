@@ -128,7 +128,7 @@ torture() { flock "$BUILD/plain.lock" "$BUILD/plain/torture" "$1" "${2:-5}"; }
 # chaos ARGUMENT...: with a program as released, from a copy.
 chaos() {
     local bin=$LVT_SLOT/chaos
-    mkdir -p "$bin" && flock "$BUILD/count.lock" cp -f "$BUILD/count/leveret" "$bin/" &&
+    mkdir -p "$bin" && flock "$BUILD/plain.lock" cp -f "$BUILD/plain/leveret" "$bin/" &&
         LEVERET_BIN=$bin/leveret /usr/bin/python3 "$LVT_ROOT/tests/chaos/run.py" "$@" 7>&-
 }
 

@@ -10,7 +10,7 @@
 #define EXPECTED_MAX 1024 /* statements and syncs under way; a power of two */
 #define BACKOFF_CAP_MS 30000
 #define BACKOFF_STEPS 9
-#define EAGER_STEPS 5
+#define EAGER_STEPS 4
 
 enum state { STATE_CLOSED, STATE_PAUSED, STATE_RESOLVING, STATE_CONNECTING, STATE_SETUP, STATE_UP };
 
@@ -72,7 +72,7 @@ static void on_pause_over(uv_timer_t *timer) {
     connect_now(timer->data);
 }
 
-/* The first tries come quickly, for most losses are short; then 1 to 30 s, 2 s where somebody is
+/* The first tries come quickly, for most losses are short; then 1 to 30 s, 1 s where somebody is
  * eager, give or take a half. */
 static uint64_t next_pause_ms(struct lvt_pg *pg) {
     static const uint64_t pauses_ms[BACKOFF_STEPS] = {50,   200,  500,   1000,          2000,

@@ -279,4 +279,4 @@ FAULTS = {
     "clock-jumps": clock_jumps,
 }
 SHORT = ("lane-kill", "postgres-kill", "postgres-byte-cut", "rabbitmq-cut", "redis-hole",
-         "queue-delete", "lane-stop", "supervisor-kill", "clock-jumps")
+         "queue-delete", "supervisor-kill", "clock-jumps")

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 import random
+import signal
 import sys
 import time
 from urllib.parse import urlsplit
@@ -209,6 +210,7 @@ def parse():
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     print(f"seed {options.seed}", flush=True)
     with everything(options) as (site, scene, account):
         names = []
