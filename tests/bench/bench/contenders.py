@@ -111,9 +111,7 @@ class Written(Contender):
         return None if program.exists() else f"{self.kind} is not set up here"
 
     def drain(self, site, count):
-        # Go's driver insists on TLS unless it is told not to.
-        url = site.database_url() + "?sslmode=disable"
-        environment = os.environ | {"DATABASE_URL": url, "QUEUE": QUEUE,
+        environment = os.environ | {"DATABASE_URL": site.database_url(), "QUEUE": QUEUE,
                                     "COUNT": str(count), "PREFETCH": str(self.prefetch)}
         command = [*self.command[:-1], site.workers(self.kind) / self.command[-1]]
         result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True,
