@@ -30,9 +30,9 @@ struct lvt_chores {
     uint64_t expired;
 };
 
-static const char setup_sql[] = LVT_SETUP_SQL(
-    " set_config('enable_seqscan', 'off', false),"
-    " set_config('lock_timeout', '2s', false),");
+static const char setup_sql[] =
+    LVT_SETUP_SQL(" set_config('enable_seqscan', 'off', false)," LVT_NO_JIT_SQL
+                  " set_config('lock_timeout', '2s', false),");
 
 static const struct lvt_pg_prepared prepared[] = {
     {"strike", "DELETE FROM pending_invalidations WHERE id = ANY($1::bigint[])"},

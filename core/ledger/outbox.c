@@ -46,7 +46,7 @@ struct lvt_outbox {
 #define UNSENT "sent_at IS NULL AND failed_at IS NULL"
 
 static const char setup_sql[] = LVT_SETUP_SQL(
-    " set_config('enable_seqscan', 'off', false),"
+    " set_config('enable_seqscan', 'off', false)," LVT_NO_JIT_SQL
     /* a mark that is lost has its event sent again, and taken for the duplicate that it is */
     " set_config('synchronous_commit', 'off', false),"
     " set_config('lock_timeout', '2s', false),");
@@ -75,7 +75,7 @@ static const struct lvt_pg_prepared prepared[] = {
     {"expire",
      "DELETE FROM outbox WHERE ctid = ANY(ARRAY("
      " SELECT ctid FROM outbox WHERE sent_at <"
-     "  clock_timestamp() - $1::text::bigint * interval '1 ms' LIMIT $2::text::int))"},
+     "  now() - $1::text::bigint * interval '1 ms' LIMIT $2::text::int))"},
 };
 
 /* A row of a key waits until the one before it, which was not taken, has been. Rows are anybody's

@@ -208,6 +208,11 @@ void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx) {
         expect(pg, PQpipelineSync(pg->conn), done, ctx);
 }
 
+void lvt_pg_send_answers(struct lvt_pg *pg) {
+    if (can_send(pg) && !PQsendFlushRequest(pg->conn))
+        set_broken(pg);
+}
+
 /* ---- answers ---- */
 
 /* An error that is the connection's end, not a statement's answer. */

@@ -64,6 +64,8 @@ void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params,
                   lvt_pg_done *done, void *ctx);
 /* Ends a unit: an error skips what follows up to here. Without an open transaction it commits. */
 void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx);
+/* The server sends the answers that it has so far, within a unit. */
+void lvt_pg_send_answers(struct lvt_pg *pg);
 /* Sends what has been asked. */
 void lvt_pg_flush(struct lvt_pg *pg);
 

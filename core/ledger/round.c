@@ -10,10 +10,10 @@
  *           another worker took when a session was lost: with ON CONFLICT each row would be looked
  *           up and marked for nothing, so that it is used only after a batch ran into one.
  *
- * The first three are one transaction, because the server ends each with a send, which wakes us,
- * and with a walk over all the session's locks; these come and go whatever becomes of it. The
- * records are another: a failure of the first must not look like one of theirs. Claims are answered
- * as soon as the look-up is, while the server is still writing the records. */
+ * All are one transaction, because the server ends each with a send, which wakes us, and with a
+ * walk over all the session's locks; these come and go whatever becomes of it. What fails before
+ * the insert is no failure of the records: they are only tried again. Claims are answered as soon
+ * as the look-up is, while the server is still writing the records. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,26 +121,20 @@ static void mark_found(struct lvt_asked_list *claims, struct lvt_asked **index, 
             claims->items[i].found = true;
 }
 
-static void on_looked_up(void *ctx, PGresult *result) {
-    struct lvt_ledger *ledger = ctx;
+static void take_found(struct lvt_ledger *ledger, const PGresult *result) {
     struct lvt_asked_list *claims = &ledger->round.claims;
-    if (lvt_pg_failed(result)) {
-        note_failure(&ledger->round, result, ledger->round.claim_state);
-    } else if (PQntuples(result) > 0) {
-        struct lvt_asked **index = calloc(claims->count, sizeof(struct lvt_asked *));
-        if (!index) {
-            leveret_fail(&ledger->round.error, LEVERET_UNAVAILABLE, "out of memory");
-            strcpy(ledger->round.claim_state, "53200");
-        } else {
-            for (uint32_t i = 0; i < claims->count; i++)
-                index[i] = &claims->items[i];
-            qsort(index, claims->count, sizeof *index, compare_asked);
-            for (int row = 0; row < PQntuples(result); row++)
-                mark_found(claims, index, ledger->legacy, PQgetvalue(result, row, 0));
-        }
-        free(index);
+    struct lvt_asked **index = calloc(claims->count, sizeof(struct lvt_asked *));
+    if (!index) {
+        leveret_fail(&ledger->round.error, LEVERET_UNAVAILABLE, "out of memory");
+        strcpy(ledger->round.claim_state, "53200");
+        return;
     }
-    PQclear(result);
+    for (uint32_t i = 0; i < claims->count; i++)
+        index[i] = &claims->items[i];
+    qsort(index, claims->count, sizeof *index, compare_asked);
+    for (int row = 0; row < PQntuples(result); row++)
+        mark_found(claims, index, ledger->legacy, PQgetvalue(result, row, 0));
+    free(index);
 }
 
 static void ask_again(struct lvt_ledger *ledger) {
@@ -169,15 +163,9 @@ static void settle(struct lvt_ledger *ledger, struct lvt_asked *asked) {
         lvt_claims_append(&ledger->held, claim, LVT_PHASE_HELD);
 }
 
-static void on_claims_synced(void *ctx, PGresult *result) {
-    struct lvt_ledger *ledger = ctx;
+static void answer_claims(struct lvt_ledger *ledger) {
     struct lvt_asked_list *claims = &ledger->round.claims;
     struct lvt_claim *answered = NULL, **last = &answered;
-    PQclear(result);
-    if (ledger->round.claim_state[0]) {
-        ask_again(ledger);
-        return;
-    }
     if (ledger->round.lock_max < ledger->options.max_claims &&
         uv_now(ledger->options.loop) - ledger->round.locks_out_ms > LOCKS_OUT_MS)
         ledger->round.lock_max++;
@@ -194,10 +182,25 @@ static void on_claims_synced(void *ctx, PGresult *result) {
         ledger->options.sink.claimed(ledger->options.sink.ctx, answered);
 }
 
+static void on_looked_up(void *ctx, PGresult *result) {
+    struct lvt_ledger *ledger = ctx;
+    struct lvt_round *round = &ledger->round;
+    if (lvt_pg_failed(result))
+        note_failure(round, result, round->claim_state);
+    else if (PQntuples(result) > 0)
+        take_found(ledger, result);
+    PQclear(result);
+    if (round->claim_state[0])
+        ask_again(ledger);
+    else
+        answer_claims(ledger);
+}
+
 /* ---- records ---- */
 
 static void on_inserted(void *ctx, PGresult *result) {
     struct lvt_ledger *ledger = ctx;
+    ledger->round.skipped = PQresultStatus(result) == PGRES_PIPELINE_ABORTED;
     if (lvt_pg_failed(result))
         note_failure(&ledger->round, result, ledger->round.record_state);
     PQclear(result);
@@ -261,7 +264,9 @@ static void finish(struct lvt_ledger *ledger) {
     const char *trouble = round->claim_state;
     round->under_way = false;
     uv_timer_stop(&round->timer);
-    if (strcmp(round->record_state, "23505") == 0 && !round->some_recorded) {
+    if (round->skipped) {
+        record_again(ledger);
+    } else if (strcmp(round->record_state, "23505") == 0 && !round->some_recorded) {
         record_again(ledger);
         round->some_recorded = true;
     } else if (round->record_state[0]) {
@@ -375,9 +380,8 @@ static void send_round(struct lvt_ledger *ledger) {
         lvt_pg_execute(pg, "lock", &locks, 1, on_locked, ledger);
         lvt_pg_execute(pg, "look_up", &keys, 1, on_looked_up, ledger);
     }
-    if (round->unlock_keys.count + round->claims.count > 0)
-        lvt_pg_sync(pg, on_claims_synced, ledger);
     if (round->records.count > 0) {
+        lvt_pg_send_answers(pg);
         const struct lvt_pg_param params[] = {array_param(&round->ids),
                                               array_param(&round->event_ids),
                                               array_param(&round->event_types),
@@ -420,6 +424,7 @@ void lvt_round_start(struct lvt_ledger *ledger) {
     ledger->unlock_count = 0;
     round->under_way = true;
     round->claim_state[0] = round->record_state[0] = '\0';
+    round->skipped = false;
     uv_timer_start(&round->timer, on_deadline, ROUND_DEADLINE_MS, 0);
     send_round(ledger);
 }

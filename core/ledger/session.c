@@ -10,11 +10,11 @@
 #define RELOCK_PAUSE_MS 500
 
 /* The planner must use the key's index whatever it believes about the table's size. */
-static const char setup_sql[] = LVT_SETUP_SQL(
-    " set_config('enable_seqscan', 'off', false),"
-    " set_config('plan_cache_mode', 'force_generic_plan', false),"
-    " set_config('statement_timeout', '0', false),"
-    " set_config('lock_timeout', '500ms', false),");
+static const char setup_sql[] =
+    LVT_SETUP_SQL(" set_config('enable_seqscan', 'off', false)," LVT_NO_JIT_SQL
+                  " set_config('plan_cache_mode', 'force_generic_plan', false),"
+                  " set_config('statement_timeout', '0', false),"
+                  " set_config('lock_timeout', '500ms', false),");
 
 #define INSERT_SQL                                                                                 \
     "INSERT INTO processed_events"                                                                 \

@@ -33,6 +33,10 @@
     "   ('tcp_keepalives_count', '3', 'linux'), ('tcp_user_timeout', '30s', 'linux'))"             \
     "  v(name, value, system) ON v.name = s.name WHERE version() LIKE '%' || v.system || '%')"
 
+/* For our own short statements. With enable_seqscan off, one that finds no index looks so expensive
+ * that the server compiles it, for half a second of its processor. */
+#define LVT_NO_JIT_SQL " set_config('jit', 'off', false),"
+
 /* Where a claim is. HELD and later it is in hand: locked, and locked again after a loss. */
 enum lvt_claim_phase {
     LVT_PHASE_NONE,
@@ -68,6 +72,7 @@ struct lvt_round {
     struct lvt_pg_array unlock_keys, lock_keys, lookup_keys;
     struct lvt_pg_array ids, event_ids, event_types, queues;
     char claim_state[6], record_state[6]; /* the SQLSTATE of what failed, or "" */
+    bool skipped;                         /* the insert, because of what failed before it */
     struct leveret_error error;
     bool some_recorded;    /* among those to be recorded is one that is there already */
     uint32_t record_max;   /* halves when a batch has to be split */
