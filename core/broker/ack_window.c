@@ -72,6 +72,7 @@ bool lvt_ack_window_add(struct lvt_ack_window *window, uint64_t tag, size_t queu
     }
     window->entries[window->first + window->count++] =
         (struct lvt_ack_entry){.tag = tag, .queue = (uint32_t)queue, .state = OUT};
+    window->queues[queue].in_hand++;
     return true;
 }
 
@@ -123,11 +124,13 @@ bool lvt_ack_window_drop(struct lvt_ack_window *window, uint64_t tag) {
         return false;
     }
     entry->state = ACKED;
+    window->queues[entry->queue].in_hand--;
     return true;
 }
 
 static void mark_acked(struct lvt_ack_window *window, struct lvt_ack_entry *entry) {
     if (entry->state == FINISHED) {
+        window->queues[entry->queue].in_hand--;
         window->queues[entry->queue].waiting--;
         window->waiting--;
     }
@@ -178,13 +181,27 @@ static int flush_singly(struct lvt_ack_window *window, bool all, lvt_ack_send *s
     return 0;
 }
 
+static bool is_gathering(const struct lvt_ack_queue *queue) {
+    return queue->in_hand * UINT64_C(2) > queue->prefetch &&
+           queue->waiting * UINT64_C(8) < queue->prefetch;
+}
+
+static bool some_due(const struct lvt_ack_window *window) {
+    for (size_t i = 0; i < window->queue_count; i++) {
+        if (window->queues[i].waiting > 0 && !is_gathering(&window->queues[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int lvt_ack_window_flush(struct lvt_ack_window *window, uint64_t now_ms, bool all,
                          lvt_ack_send *send, void *ctx) {
-    if (window->waiting == 0) {
+    bool old = now_ms - window->waiting_since_ms >= LVT_ACK_GAP_MS;
+    if (window->waiting == 0 || !(all || old || some_due(window))) {
         return 0;
     }
     int status = flush_prefix(window, send, ctx);
-    bool old = now_ms - window->waiting_since_ms >= LVT_ACK_GAP_MS;
     if (status == 0 && window->waiting > 0 && (all || old || window->crowded)) {
         status = flush_singly(window, all || old, send, ctx);
     }

@@ -3,7 +3,11 @@
  * Finished tags below every unfinished one go out as a single ack of all of them. One that is
  * finished above a gap waits a little for the gap to close; when the gap is there too long, or the
  * waiting ones are a good part of their queue's prefetch (one slow handler would then fill the
- * window), they are acked singly. An ack of several never passes unfinished work. */
+ * window), they are acked singly. An ack of several never passes unfinished work.
+ *
+ * While more than half of a queue's window is in hand there is no hurry: acks gather until they are
+ * an eighth of it, or have waited as long as one above a gap may. A single ack costs the broker of
+ * a quorum queue as much as one of many. */
 #ifndef LEVERET_BROKER_ACK_WINDOW_H
 #define LEVERET_BROKER_ACK_WINDOW_H
 
@@ -13,12 +17,13 @@
 
 #include "base/error.h"
 
-/* How long a finished tag may wait above a gap. */
+/* How long a finished tag may wait, above a gap or for others to share its ack. */
 #define LVT_ACK_GAP_MS 100
 
 struct lvt_ack_queue {
     uint32_t prefetch;
-    uint32_t waiting; /* finished, not acked yet */
+    uint32_t in_hand; /* not acked yet */
+    uint32_t waiting; /* those of them that are finished */
     bool crowded;     /* that is over a quarter of the prefetch */
 };
 

@@ -25,6 +25,10 @@
 #define ROUND_DEADLINE_MS 30000
 #define SPLIT_PAUSE_MS 20
 #define LOCKS_OUT_MS 30000
+/* Locks to give up do not begin a round before they are so many, or have waited so long: whoever
+ * wants one looks again after 50 ms. */
+#define UNLOCKS_MIN 32
+#define UNLOCK_MS 25
 
 static bool reserve(struct lvt_asked_list *list, uint32_t size) {
     if (list->size >= size)
@@ -402,14 +406,30 @@ static void on_deadline(uv_timer_t *timer) {
     lvt_session_fail(ledger, &err);
 }
 
+static void on_unlocks_due(uv_timer_t *timer) {
+    struct lvt_ledger *ledger = timer->data;
+    ledger->round.unlocks_due = true;
+    lvt_ledger_soon(ledger);
+}
+
+static bool unlocks_due(struct lvt_ledger *ledger) {
+    struct lvt_round *round = &ledger->round;
+    if (ledger->unlock_count == 0)
+        return false;
+    if (round->unlocks_due || ledger->unlock_count >= UNLOCKS_MIN)
+        return true;
+    if (!uv_is_active((uv_handle_t *)&round->timer))
+        uv_timer_start(&round->timer, on_unlocks_due, UNLOCK_MS, 0);
+    return false;
+}
+
 void lvt_round_start(struct lvt_ledger *ledger) {
     struct lvt_round *round = &ledger->round;
     uint32_t locks = ledger->locks - at_most(ledger->unlock_count, ledger->locks);
     uint32_t room = round->lock_max - at_most(locks, round->lock_max);
     if (ledger->session != LVT_SESSION_READY || round->under_way || round->paused)
         return;
-    if (ledger->unlock_count == 0 && !ledger->to_record.first &&
-        (!ledger->waiting.first || room == 0))
+    if (!ledger->to_record.first && (!ledger->waiting.first || room == 0) && !unlocks_due(ledger))
         return;
     bool ok = take_unlocks(ledger);
     ok = take_claims(ledger, at_most(room, ROUND_MAX)) && ok;
@@ -423,6 +443,7 @@ void lvt_round_start(struct lvt_ledger *ledger) {
     lost_locks(ledger, ledger->unlock_count);
     ledger->unlock_count = 0;
     round->under_way = true;
+    round->unlocks_due = false;
     round->claim_state[0] = round->record_state[0] = '\0';
     round->skipped = false;
     uv_timer_start(&round->timer, on_deadline, ROUND_DEADLINE_MS, 0);

@@ -73,12 +73,13 @@ struct lvt_round {
     struct lvt_pg_array ids, event_ids, event_types, queues;
     char claim_state[6], record_state[6]; /* the SQLSTATE of what failed, or "" */
     bool skipped;                         /* the insert, because of what failed before it */
+    bool unlocks_due;                     /* they have waited long enough */
     struct leveret_error error;
     bool some_recorded;    /* among those to be recorded is one that is there already */
     uint32_t record_max;   /* halves when a batch has to be split */
     uint32_t lock_max;     /* halves when the server runs out; much later it grows again */
     uint64_t locks_out_ms; /* when it did, by the loop's clock */
-    uv_timer_t timer;      /* a pause after a failure, else the deadline of what is under way */
+    uv_timer_t timer; /* a pause after a failure, the deadline of what is under way, or unlocks' */
     bool paused;
 };
 

@@ -149,6 +149,33 @@ static void test_a_quarter_of_the_window_does_not_wait(void **state) {
     assert_int_equal(still_out(fixture), 34);
 }
 
+static void test_few_gather_while_the_window_is_full(void **state) {
+    struct fixture *fixture = *state;
+    deliver(fixture, 1, 60, 0);
+    finish(fixture, 1, 12, 0);
+    flush(fixture, 0, false);
+    assert_int_equal(still_out(fixture), 60);
+    assert_int_equal(lvt_ack_window_wait_ms(&fixture->window, 0), LVT_ACK_GAP_MS);
+    finish(fixture, 13, 13, 10);
+    flush(fixture, 10, false);
+    assert_int_equal(fixture->broker.acks, 1);
+    assert_int_equal(still_out(fixture), 47); /* the half is free: no ack waits any more */
+    finish(fixture, 14, 14, 20);
+    flush(fixture, 20, false);
+    assert_int_equal(still_out(fixture), 46);
+}
+
+static void test_what_gathers_does_not_wait_for_ever(void **state) {
+    struct fixture *fixture = *state;
+    deliver(fixture, 1, 60, 0);
+    finish(fixture, 1, 1, 1000);
+    flush(fixture, 1000 + LVT_ACK_GAP_MS - 1, false);
+    assert_int_equal(still_out(fixture), 60);
+    flush(fixture, 1000 + LVT_ACK_GAP_MS, false);
+    assert_int_equal(still_out(fixture), 59);
+    assert_int_equal(lvt_ack_window_wait_ms(&fixture->window, 1000 + LVT_ACK_GAP_MS), -1);
+}
+
 /* A full queue does not make another queue's acks small. */
 static void test_queues_are_apart(void **state) {
     struct fixture *fixture = *state;
@@ -276,6 +303,8 @@ int main(void) {
         TEST(test_never_past_unfinished_work),
         TEST(test_a_gap_that_is_old_is_left_behind),
         TEST(test_a_quarter_of_the_window_does_not_wait),
+        TEST(test_few_gather_while_the_window_is_full),
+        TEST(test_what_gathers_does_not_wait_for_ever),
         TEST(test_queues_are_apart),
         TEST(test_multiple_names_a_tag_that_is_out),
         TEST(test_unknown_and_repeated_tags_are_ignored),
