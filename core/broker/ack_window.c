@@ -197,8 +197,9 @@ static bool some_due(const struct lvt_ack_window *window) {
 
 int lvt_ack_window_flush(struct lvt_ack_window *window, uint64_t now_ms, bool all,
                          lvt_ack_send *send, void *ctx) {
-    bool old = now_ms - window->waiting_since_ms >= LVT_ACK_GAP_MS;
-    if (window->waiting == 0 || !(all || old || some_due(window))) {
+    uint64_t waited_ms = now_ms - window->waiting_since_ms;
+    bool old = waited_ms >= LVT_ACK_GAP_MS;
+    if (window->waiting == 0 || !(all || waited_ms >= LVT_ACK_GATHER_MS || some_due(window))) {
         return 0;
     }
     int status = flush_prefix(window, send, ctx);
@@ -213,6 +214,7 @@ int lvt_ack_window_wait_ms(const struct lvt_ack_window *window, uint64_t now_ms)
     if (window->waiting == 0) {
         return -1;
     }
-    uint64_t due_ms = window->waiting_since_ms + LVT_ACK_GAP_MS;
+    bool above_gap = window->entries[window->first].state == OUT;
+    uint64_t due_ms = window->waiting_since_ms + (above_gap ? LVT_ACK_GAP_MS : LVT_ACK_GATHER_MS);
     return now_ms >= due_ms ? 0 : (int)(due_ms - now_ms);
 }

@@ -6,8 +6,8 @@
  * window), they are acked singly. An ack of several never passes unfinished work.
  *
  * While more than half of a queue's window is in hand there is no hurry: acks gather until they are
- * an eighth of it, or have waited as long as one above a gap may. A single ack costs the broker of
- * a quorum queue as much as one of many. */
+ * an eighth of it, or have waited a little. A single ack costs a quorum queue as much as one of
+ * many. */
 #ifndef LEVERET_BROKER_ACK_WINDOW_H
 #define LEVERET_BROKER_ACK_WINDOW_H
 
@@ -17,8 +17,9 @@
 
 #include "base/error.h"
 
-/* How long a finished tag may wait, above a gap or for others to share its ack. */
+/* How long a finished tag may wait above a gap, and how long for others to share its ack. */
 #define LVT_ACK_GAP_MS 100
+#define LVT_ACK_GATHER_MS 10
 
 struct lvt_ack_queue {
     uint32_t prefetch;
