@@ -7,10 +7,10 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from bench import growth, latency, report, scenes  # noqa: E402
+from bench import goals, growth, latency, report, scenes  # noqa: E402
 from bench.contenders import main_names  # noqa: E402
 from bench.progress import Progress  # noqa: E402
-from bench.race import goals, race  # noqa: E402
+from bench.race import race  # noqa: E402
 from bench.site import Site  # noqa: E402
 
 KINDS = ("quorum", "classic")
@@ -40,13 +40,13 @@ def run_latency(site, progress, quick):
 def run_scenes(site, progress, quick):
     count = 20000 if quick else 100000
     table = {
-        "start and rest": lambda: scenes.start_and_rest(site),
+        "start and memory": lambda: scenes.start_and_memory(site, count),
         "a thousand waits of 100 ms": lambda: scenes.http_waits(site, count),
         "beside a retry storm": lambda: scenes.retry_storm(site, count),
-        "killed at a random moment": lambda: scenes.killed(site, count),
+        "killed at a random moment": lambda: scenes.killed(site, count // 5),
+        "lanes": lambda: scenes.lanes(site, count),
     }
     if not quick:
-        table["lanes"] = lambda: scenes.lanes(site, count)
         table["a full ledger"] = lambda: scenes.full_ledger(site, count, 10_000_000)
     progress.expect(len(table))
     found = {}
@@ -56,15 +56,21 @@ def run_scenes(site, progress, quick):
     return found
 
 
-def run_growth(site, progress):
+def run_growth(site, progress, quick):
+    """With --quick each goes a tenth or a hundredth of the way."""
+    most = 4 if quick else 6
+    powers = [10**n for n in range(7)]
     series = {
-        "messages that wait in the queue": growth.queue_depth(site, [10**3, 10**4, 10**5, 10**6]),
-        "bytes of a body": growth.body_bytes(site, [100, 1000, 10**4, 10**5, 2**20 - 400], 100),
-        "handler files": growth.handler_files(site, [1, 10, 100, 1000], 50000),
-        "events in flight, 20 ms each": growth.in_flight(site, [1, 10, 100, 1000, 10000], 100000),
-        "rows of the ledger": growth.ledger_rows(site, [0, 10**5, 10**6, 10**7], 50000),
+        "messages that wait in the queue": growth.queue_depth(site, powers[3:most + 1]),
+        "bytes of a body": growth.body_bytes(
+            site, [100, 1000, 10**4, 10**5, 2**20 - 400], 10 if quick else 100),
+        "handler files": growth.handler_files(
+            site, powers[:3 if quick else 4], 5000 if quick else 50000),
+        "events in flight, 20 ms each": growth.in_flight(site, powers[:most - 1], 100000),
+        "rows of the ledger": growth.ledger_rows(
+            site, [0, 10**5, 10**6] + ([] if quick else [10**7]), 5000 if quick else 50000),
         "keys in Redis, one pattern an event": growth.keyspace(
-            site, [10**2, 10**3, 10**4, 10**5, 10**6], 20000),
+            site, powers[2:most + 1], 2000 if quick else 20000),
     }
     found = {}
     for name, points in series.items():
@@ -96,15 +102,17 @@ def main():
     site, progress, names = Site(options.build), Progress(), main_names()
     document = {"machine": machine()}
     if options.growth:
-        document["growth"] = run_growth(site, progress)
+        document["growth"] = run_growth(site, progress, options.quick)
     else:
         count = options.count or (20000 if options.quick else 100000)
         repeats = options.repeats or (1 if options.quick else 3)
         rates, missing = race(site, progress, KINDS, count, repeats, options.only)
-        document |= {"count": count, "rates": rates, "missing": missing, "goals": goals(rates)}
+        document |= {"count": count, "rates": rates, "missing": missing,
+                     "goals": goals.of_race(rates)}
         if not options.only:
             document["scenes"] = run_scenes(site, progress, options.quick) | \
                 run_latency(site, progress, options.quick)
+            document["goals"] += goals.of_scenes(document["scenes"])
         report.write_chart(options.build / "bench.svg", rates)
     report.write_json(options.build / "bench.json", document)
     print(f"{document['machine']['processor']}, {document['machine']['cores']} cores\n")

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The benchmark, on servers of its own: tests/bench/run.sh [--quick | --growth | --only WORD...]
+# The benchmark, on servers of its own: tests/bench/run.sh [--quick] [--growth | --only WORD...]
 #
-# --quick    fewer of everything, in under five minutes
+# --quick    fewer of everything, in under five minutes; also of --growth
 # --growth   how the rate changes with the depth of the queue, the size of bodies, and so on
 # --only     only the contenders whose name has that word
 # Other options go to bench.py. Needs npm for the worker in Node, go for the one in Go, celery for

@@ -92,6 +92,8 @@ class LeveretPlugin(Leveret):
 
 
 class LeveretTransaction(Leveret):
+    share = 0.2
+
     def check(self, site, count):
         super().check(site, count)
         if site.tickets() != count:

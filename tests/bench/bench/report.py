@@ -23,9 +23,10 @@ def race_lines(rates, missing, names):
 
 
 def goal_lines(goals):
-    for what, goal, ratio in goals:
-        verdict = "reached" if ratio >= goal else "missed"
-        yield f"{what}: {ratio:.2f} (goal {goal}): {verdict}"
+    for what, goal, found in goals:
+        reached = found >= goal if goal > 0 else found <= -goal
+        yield (f"{what}: {found:,.2f} ({'at least' if goal > 0 else 'at most'} {abs(goal):,}): "
+               f"{'reached' if reached else 'missed'}")
 
 
 def scene_lines(scenes):

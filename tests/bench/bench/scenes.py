@@ -21,7 +21,8 @@ def _drain(site, count, folder="lua", kind="quorum", fill=(), **sections):
 
 
 def http_waits(site, count):
-    """A thousand handlers that wait 100 ms each for HTTP."""
+    """A thousand handlers that wait 100 ms each for HTTP. What they take in memory is what the same
+    worker has more than one that has not begun."""
     waiter = Waiter(site)
     folder = site.work / "http"
     folder.mkdir(exist_ok=True)
@@ -31,9 +32,11 @@ def http_waits(site, count):
         f'  end }}\n')
     site.new_queue("quorum")
     site.new_database("leveret")
-    site.fill(count)
     worker = Worker(site, folder).start()
     try:
+        worker.wait_consuming()
+        before_kib = worker.memory_kib()
+        site.fill(count)
         worker.wait_processed(count // 2)
         memory_kib = worker.memory_kib()
         rate = worker.rate(count)
@@ -41,7 +44,8 @@ def http_waits(site, count):
         worker.stop()
         waiter.close()
     site.check_empty()
-    return {"events/s": rate, "resident MiB": memory_kib / 1024}
+    return {"events/s": rate, "resident MiB": memory_kib / 1024,
+            "MiB for a thousand waiting handlers": (memory_kib - before_kib) / 1024}
 
 
 def retry_storm(site, count):
@@ -69,8 +73,9 @@ def retry_storm(site, count):
     return {"events/s alone": alone, "events/s beside": rate, "ratio": rate / alone}
 
 
-def start_and_rest(site):
-    """From the start of the process to its first event, and memory with nothing to do."""
+def start_and_memory(site, count):
+    """From the start of the process to its first event; memory with nothing to do, and amid events.
+    A lane has a supervisor beside it."""
     site.new_queue("quorum")
     site.new_database("leveret")
     site.fill(1)
@@ -79,9 +84,13 @@ def start_and_rest(site):
         time.sleep(0.002)
     first_s = time.monotonic() - worker.started_s
     time.sleep(2)
-    memory_kib = worker.memory_kib()
+    rest_kib = worker.memory_kib()
+    site.fill(count)
+    worker.wait_processed(1 + count // 2)
+    load_kib = worker.memory_kib()
     worker.stop()
-    return {"ms to the first event": first_s * 1000, "resident MiB at rest": memory_kib / 1024}
+    return {"ms to the first event": first_s * 1000, "resident MiB at rest": rest_kib / 1024,
+            "resident MiB under load": load_kib / 1024}
 
 
 def lanes(site, count):
@@ -97,13 +106,16 @@ def lanes(site, count):
 def full_ledger(site, count, rows):
     """A ledger of many rows against an empty one."""
     result = {}
-    for ids in ("v4", "v7"):
-        for size in (0, rows):
-            site.new_database("leveret")
-            if size:
+    for size in (0, rows):
+        for ids in ("v4", "v7"):
+            if size == 0 or ids == "v4":
+                site.new_database("leveret")
                 site.fill_ledger(size)
             result[f"events/s, {size:,} rows, UUID{ids}"] = _drain(
                 site, count, fill=("--ids", ids))[0]
+    for ids in ("v4", "v7"):
+        result[f"ratio, UUID{ids}"] = (result[f"events/s, {rows:,} rows, UUID{ids}"] /
+                                       result[f"events/s, 0 rows, UUID{ids}"])
     return result
 
 
