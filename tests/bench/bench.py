@@ -7,7 +7,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
-from bench import goals, growth, latency, report, scenes  # noqa: E402
+from bench import goals, growth, latency, report, scenes, tuning  # noqa: E402
 from bench.contenders import main_names  # noqa: E402
 from bench.progress import Progress  # noqa: E402
 from bench.race import race  # noqa: E402
@@ -72,11 +72,27 @@ def run_growth(site, progress, quick):
         "keys in Redis, one pattern an event": growth.keyspace(
             site, powers[2:most + 1], 2000 if quick else 20000),
     }
+    return run_series(progress, series)
+
+
+def run_tuning(site, progress, quick):
+    count, slow = (20000, 5000) if quick else (100000, 20000)
+    return run_series(progress, {
+        "prefetch, quorum": tuning.prefetch(site, [10, 50, 200, 500, 2000], count, "quorum"),
+        "prefetch, classic": tuning.prefetch(site, [10, 50, 200, 500, 2000], count, "classic"),
+        "concurrency, 20 ms each": tuning.concurrency(site, [10, 100, 1000], count),
+        "pool, one UPDATE an event": tuning.pool(site, [1, 2, 4, 8, 16], slow),
+        "lanes": tuning.lanes(site, [1, 2, 4], count, "lua"),
+        "lanes, one UPDATE an event": tuning.lanes(site, [1, 2, 4], slow, "db"),
+    })
+
+
+def run_series(progress, series):
     found = {}
     for name, points in series.items():
         found[name] = []
         progress.expect(1)
-        with progress.step(f"growth: {name}"):
+        with progress.step(name):
             for size, rate in points:
                 found[name].append((size, rate))
                 progress.note(f"{size:>10,}: {rate:,.0f}/s")
@@ -94,6 +110,7 @@ def main():
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--quick", action="store_true", help="fewer of everything: five minutes")
     parser.add_argument("--growth", action="store_true", help="only the table of growth")
+    parser.add_argument("--tuning", action="store_true", help="only the tables of the tuning page")
     parser.add_argument("--only", action="append", default=[], metavar="WORD",
                         help="only contenders whose name has it, and nothing but the race")
     parser.add_argument("--count", type=int, help="messages to drain")
@@ -102,7 +119,9 @@ def main():
     site, progress, names = Site(options.build), Progress(), main_names()
     document = {"machine": machine()}
     if options.growth:
-        document["growth"] = run_growth(site, progress, options.quick)
+        document["series"] = run_growth(site, progress, options.quick)
+    elif options.tuning:
+        document["series"] = run_tuning(site, progress, options.quick)
     else:
         count = options.count or (20000 if options.quick else 100000)
         repeats = options.repeats or (1 if options.quick else 3)
@@ -121,7 +140,7 @@ def main():
         print()
         print(*report.goal_lines(document["goals"]), sep="\n")
     print(*report.scene_lines(document.get("scenes", {})), sep="\n")
-    print(*report.growth_lines(document.get("growth", {})), sep="\n")
+    print(*report.series_lines(document.get("series", {})), sep="\n")
     print(f"\nwritten: {options.build / 'bench.json'}" +
           (f", {options.build / 'bench.svg'}" if "rates" in document else ""))
 

@@ -1,8 +1,9 @@
 #!/bin/bash
-# The benchmark, on servers of its own: tests/bench/run.sh [--quick] [--growth | --only WORD...]
+# The benchmark, on servers of its own: tests/bench/run.sh [--quick] [--growth | --tuning | --only WORD...]
 #
-# --quick    fewer of everything, in under five minutes; also of --growth
+# --quick    fewer of everything, in under five minutes; also of the next two
 # --growth   how the rate changes with the depth of the queue, the size of bodies, and so on
+# --tuning   what the settings of the README's tuning page do
 # --only     only the contenders whose name has that word
 # Other options go to bench.py. Needs npm for the worker in Node, go for the one in Go, celery for
 # that one; what is not there is left out of the table, which says so.

@@ -7,21 +7,20 @@ from bench.leveret import Worker, handlers
 from bench.site import QUEUE
 
 
-def _rate(site, count, body_bytes=300, folder=None, prefill=True, **sections):
-    site.new_queue("quorum")
-    if prefill:
-        site.fill(count, body_bytes)
+def rate(site, count, body_bytes=300, folder=None, kind="quorum", **sections):
+    site.new_queue(kind)
+    site.fill(count, body_bytes)
     worker = Worker(site, folder or handlers("lua"), **sections).start()
-    rate = worker.rate(count)
+    found = worker.rate(count)
     worker.stop()
     site.check_empty()
-    return rate
+    return found
 
 
 def queue_depth(site, depths):
     for depth in depths:
         site.new_database("leveret")
-        yield depth, _rate(site, depth)
+        yield depth, rate(site, depth)
 
 
 def body_bytes(site, sizes, megabytes):
@@ -29,7 +28,7 @@ def body_bytes(site, sizes, megabytes):
     for size in sizes:
         count = max(200, min(50000, megabytes * 1000000 // size))
         site.new_database("leveret")
-        yield size, _rate(site, count, size, max_body_bytes=2 << 20)
+        yield size, rate(site, count, size, max_body_bytes=2 << 20)
 
 
 def handler_files(site, numbers, count):
@@ -42,7 +41,7 @@ def handler_files(site, numbers, count):
         for i in range(1, number):
             (folder / f"other.{i}.lua").write_text("return function() end\n")
         site.new_database("leveret")
-        yield number, _rate(site, count, folder=folder, rabbitmq={"queue_type": "quorum"})
+        yield number, rate(site, count, folder=folder, rabbitmq={"queue_type": "quorum"})
         for i in range(1, number):
             site.delete_queue(f"other.{i}.queue")
 
@@ -56,7 +55,7 @@ def in_flight(site, numbers, count):
             f'return {{ queue = "{QUEUE}", bind = false, concurrency = {number},\n'
             '  handle = function(event, ctx) ctx.sleep(20) end }\n')
         site.new_database("leveret")
-        yield number, _rate(site, min(count, max(500, number * 40)), folder=folder,
+        yield number, rate(site, min(count, max(500, number * 40)), folder=folder,
                             ledger={"max_claims": 20000} if number > 1000 else {})
 
 
@@ -64,7 +63,7 @@ def ledger_rows(site, sizes, count):
     for size in sizes:
         site.new_database("leveret")
         site.fill_ledger(size)
-        yield size, _rate(site, count)
+        yield size, rate(site, count)
 
 
 def keyspace(site, sizes, count):
@@ -85,5 +84,5 @@ def keyspace(site, sizes, count):
             pipe.execute()
         client.set("tickets:list:1", "x")
         site.new_database("leveret")
-        yield size, _rate(site, count, folder=folder, log={"level": "error"})
+        yield size, rate(site, count, folder=folder, log={"level": "error"})
     client.flushdb()

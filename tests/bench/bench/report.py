@@ -37,8 +37,8 @@ def scene_lines(scenes):
             yield f"    {what:44}{text:>12}"
 
 
-def growth_lines(growth):
-    for name, points in growth.items():
+def series_lines(series):
+    for name, points in series.items():
         yield name
         for size, rate in points:
             yield f"    {size:>12,}{rate:>14,.0f}/s"
