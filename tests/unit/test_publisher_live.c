@@ -310,7 +310,12 @@ static int declare_queue_of_writer(void **state) {
         return 0;
     snprintf(server_of_writer, sizeof server_of_writer, "%swriter", server);
     server = server_of_writer;
-    return declare_queue(state);
+    if (declare_queue(state) != 0)
+        return -1;
+    /* The default exchange of publishers, which the user could not declare. */
+    amqp_exchange_declare(connection.amqp, 1, amqp_cstring_bytes("opsdesk.events"),
+                          amqp_cstring_bytes("topic"), 0, 1, 0, 0, amqp_empty_table);
+    return amqp_get_rpc_reply(connection.amqp).reply_type == AMQP_RESPONSE_NORMAL ? 0 : -1;
 }
 
 static int delete_queue_of_writer(void **state) {
