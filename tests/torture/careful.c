@@ -21,11 +21,26 @@ static void slept(void *ctx, const struct leveret_answer *answer) {
     end(ctx, answer);
 }
 
-static void replied(void *ctx, const struct leveret_answer *answer) {
+static void published(void *ctx, const struct leveret_answer *answer) {
     struct job *job = ctx;
     const struct leveret_answer *refused = answer;
     if (answer->status == LEVERET_STATUS_OK)
         refused = host->sleep(job->event, 1, slept, job);
+    if (refused)
+        end(job, refused);
+}
+
+static void replied(void *ctx, const struct leveret_answer *answer) {
+    struct job *job = ctx;
+    const struct leveret_answer *refused = answer;
+    const struct leveret_header header = {
+        leveret_text_of("colour"), LEVERET_HEADER_INTEGER, 7, 0, {NULL, 0}};
+    struct leveret_publish publish =
+        leveret_publish(leveret_text_of("act"), leveret_text_of("{\"do\": \"done\"}"));
+    publish.headers = &header;
+    publish.header_count = 1;
+    if (answer->status == LEVERET_STATUS_OK)
+        refused = host->publish(job->event, &publish, published, job);
     if (refused)
         end(job, refused);
 }

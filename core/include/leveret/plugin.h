@@ -407,7 +407,8 @@ struct leveret_host {
     /* [effect] Publishes an event: persistent, and answered with its `id` once RabbitMQ has
      * confirmed it. With a transaction open it is answered once it is written there, and goes out
      * when that commits, then at least once, or never; without, it is out even if this event is
-     * rolled back or handled again. Published again under the same id it takes effect once.
+     * rolled back or handled again. Published again under the same id it takes effect once. The
+     * trace of the event in hand (traceparent, tracestate) goes along, unless `headers` has one.
      * ERROR, and nothing is out: a field is wrong or over its limit (`error` names it), the payload
      * is no JSON object, no queue takes the event, or RabbitMQ refuses it; after an error of
      * PostgreSQL's the transaction can only be rolled back. While RabbitMQ is away the event waits,
