@@ -37,6 +37,7 @@ static void replied(void *ctx, const struct leveret_answer *answer) {
         leveret_text_of("colour"), LEVERET_HEADER_INTEGER, 7, 0, {NULL, 0}};
     struct leveret_publish publish =
         leveret_publish(leveret_text_of("act"), leveret_text_of("{\"do\": \"done\"}"));
+    publish.id = leveret_text_of("published"); /* no number: those are the events that are sent */
     publish.headers = &header;
     publish.header_count = 1;
     if (answer->status == LEVERET_STATUS_OK)
