@@ -27,6 +27,7 @@ struct embedded {
     uv_fs_t read;
     char chunk[READ_BYTES];
     struct lvt_buffer line; /* begun, and not ended yet */
+    size_t line_bytes;      /* of the line so far, also those that found no room */
     bool reading, input_over, closing;
     struct leveret_error failure; /* code 0: none */
 };
@@ -79,13 +80,17 @@ static enum leveret_code publish_line(struct embedded *embedded, struct lvt_byte
 
 static void end_line(struct embedded *embedded) {
     struct lvt_buffer *line = &embedded->line;
-    if (line->failed)
+    if (line->failed && embedded->line_bytes <= line->max)
+        leveret_fail(&embedded->failure, LEVERET_NO_MEMORY, "out of memory for a line of %zu bytes",
+                     embedded->line_bytes);
+    else if (line->failed)
         lvt_logf(embedded->options->log, LVT_ERROR,
                  "a line of over %zu bytes was passed over: max_body_bytes is %llu", line->max,
                  (unsigned long long)embedded->options->config->max_body_bytes);
     else if (line->len > 0 && embedded->failure.code == LEVERET_OK)
         (void)publish_line(embedded, lvt_bytes(line->data, line->len), &embedded->failure);
     lvt_buffer_clear(line);
+    embedded->line_bytes = 0;
 }
 
 static void take(struct embedded *embedded, struct lvt_bytes bytes) {
@@ -93,6 +98,7 @@ static void take(struct embedded *embedded, struct lvt_bytes bytes) {
         const char *newline = memchr(bytes.data, '\n', bytes.len);
         size_t len = newline ? (size_t)(newline - bytes.data) : bytes.len;
         lvt_buffer_append(&embedded->line, bytes.data, len);
+        embedded->line_bytes += len;
         if (newline)
             end_line(embedded);
         len += newline ? 1 : 0;
