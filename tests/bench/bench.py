@@ -84,6 +84,7 @@ def run_tuning(site, progress, quick):
         "pool, one UPDATE an event": tuning.pool(site, [1, 2, 4, 8, 16], slow),
         "lanes": tuning.lanes(site, [1, 2, 4], count, "lua"),
         "lanes, one UPDATE an event": tuning.lanes(site, [1, 2, 4], slow, "db"),
+        "log.level": tuning.log_level(site, ["info", "warn"], count),
     })
 
 
@@ -93,9 +94,9 @@ def run_series(progress, series):
         found[name] = []
         progress.expect(1)
         with progress.step(name):
-            for size, rate in points:
-                found[name].append((size, rate))
-                progress.note(f"{size:>10,}: {rate:,.0f}/s")
+            for at, rate in points:
+                found[name].append((at, rate))
+                progress.note(report.point(at, rate))
     return found
 
 

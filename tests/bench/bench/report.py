@@ -37,11 +37,14 @@ def scene_lines(scenes):
             yield f"    {what:44}{text:>12}"
 
 
+def point(at, rate):
+    return f"    {at if isinstance(at, str) else format(at, ','):>12}{rate:>14,.0f}/s"
+
+
 def series_lines(series):
     for name, points in series.items():
         yield name
-        for size, rate in points:
-            yield f"    {size:>12,}{rate:>14,.0f}/s"
+        yield from (point(at, rate) for at, rate in points)
 
 
 def write_json(path, document):

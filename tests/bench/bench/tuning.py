@@ -34,3 +34,10 @@ def lanes(site, values, count, folder):
     for value in values:
         site.new_database("leveret")
         yield value, rate(site, count, folder=handlers(folder), lanes=value)
+
+
+def log_level(site, values, count):
+    """At info each event has its line."""
+    for value in values:
+        site.new_database("leveret")
+        yield value, rate(site, count, log={"level": value})
