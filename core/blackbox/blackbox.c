@@ -16,6 +16,7 @@ void lvt_blackbox_reset(struct lvt_blackbox *box, uint64_t hard_timeout_ms) {
     box->unused = 0;
     box->failure.code = LEVERET_OK;
     atomic_store(&box->beats, 0);
+    atomic_store(&box->in_flight, 0);
     atomic_store(&box->reloads, 0);
     atomic_store(&box->ready, false);
     atomic_store(&box->ended, false);

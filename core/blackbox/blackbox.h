@@ -49,10 +49,11 @@ struct lvt_seat {
 struct lvt_blackbox {
     pid_t pid; /* of the process that opened it: its forks are not it */
     uint64_t hard_timeout_ms;
-    _Atomic uint32_t beats;   /* go up as long as the loop turns */
-    _Atomic uint32_t reloads; /* of handlers, that were asked for and are done */
-    atomic_bool ready;        /* every service is there, and every queue is consumed */
-    atomic_bool ended;        /* the process ends because the lane has, not because of a handler */
+    _Atomic uint32_t beats;     /* go up as long as the loop turns */
+    _Atomic uint32_t in_flight; /* events whose handlers have begun and which are not settled */
+    _Atomic uint32_t reloads;   /* of handlers, that were asked for and are done */
+    atomic_bool ready;          /* every service is there, and every queue is consumed */
+    atomic_bool ended; /* the process ends because the lane has, not because of a handler */
     struct leveret_error failure; /* why it ended; code 0: as asked */
     _Atomic int32_t culprit;      /* the seat's number plus one, or one of the above */
     struct lvt_seat seats[LVT_SEATS_MAX];

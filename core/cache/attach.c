@@ -15,7 +15,10 @@ struct lvt_attachment {
 
 static void ready(uv_poll_t *poll, int status, int events) {
     struct lvt_attachment *attachment = poll->data;
-    /* A poll error is the socket's: reading brings it to light. */
+    /* A poll error is the socket's: reading brings it to light, once all is read that came before
+     * it. libuv has stopped the handle. */
+    if (status < 0)
+        uv_poll_start(poll, attachment->events, ready);
     if (attachment->connection && (status < 0 || (events & UV_READABLE)))
         redisAsyncHandleRead(attachment->connection);
     if (attachment->connection && status == 0 && (events & UV_WRITABLE))

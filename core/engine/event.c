@@ -49,6 +49,9 @@ void lvt_event_enter(struct lvt_engine *engine, struct lvt_event *event,
     engine->in_flight -= in_flight(event->stage);
     event->stage = stage;
     engine->options.stats->in_flight = engine->in_flight;
+    if (engine->options.blackbox)
+        atomic_store_explicit(&engine->options.blackbox->in_flight, (uint32_t)engine->in_flight,
+                              memory_order_relaxed);
 }
 
 /* A text cut to its limit; empty when out of memory: a verdict without its text still stands. */

@@ -115,6 +115,8 @@ static void on_socket(uv_poll_t *poll, int status, int events) {
     flags |= events & UV_READABLE ? CURL_CSELECT_IN : 0;
     flags |= events & UV_WRITABLE ? CURL_CSELECT_OUT : 0;
     int running;
+    if (status < 0) /* libuv has stopped it, and there may be more to read before the error */
+        uv_poll_start(poll, watch->events, on_socket);
     curl_multi_socket_action(http->multi, watch->fd, flags, &running);
     answer_finished(http);
 }

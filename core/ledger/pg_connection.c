@@ -345,8 +345,11 @@ static void step_connecting(struct lvt_pg *pg) {
 
 static void on_poll(uv_poll_t *poll, int status, int events) {
     struct lvt_pg *pg = poll->data;
-    (void)status; /* libpq finds the error itself */
     (void)events;
+    /* libpq finds the error itself, but maybe not before it has read what came before the error;
+     * libuv has stopped the handle. */
+    if (status < 0)
+        pg->poll_events = 0;
     if (pg->state == STATE_CONNECTING)
         step_connecting(pg);
     else

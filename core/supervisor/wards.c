@@ -127,6 +127,7 @@ static void log_death(struct lvt_supervisor *supervisor, const struct lvt_ward *
             LVT_STRING("death", text), LVT_INTEGER("pid", pid),
             LVT_INTEGER("lived_ms", (int64_t)(now_ms - ward->started_ms)),
             LVT_INTEGER("restart_ms", (int64_t)(ward->start_at_ms - now_ms)),
+            LVT_INTEGER("in_flight", atomic_load(&ward->box->in_flight)),
             LVT_INTEGER("lane", ward->number));
 }
 

@@ -1,14 +1,17 @@
 """Servers go away and come back: nothing is lost, no attempt is spent, nothing needs a restart.
 These tests stop servers, and start them again whatever happens."""
 import collections
+import contextlib
 import threading
 import time
 import uuid
+from urllib.parse import urlsplit
 
 import pytest
 
 from harness.broker import DEAD, Broker
 from harness.services import LADDER, NAMES
+from harness.proxy import Proxy
 from harness.waiting import wait
 
 # What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
@@ -146,6 +149,22 @@ def test_postgres_killed_under_load(site, services, web):
     assert {attempt for _, attempt in runs} == {"1"}
     site.redis.delete(site.marks_key + ":count")
     site.assert_settled(worker)
+
+
+def test_an_answer_of_postgres_that_ends_in_its_middle(site, services):
+    """The end of a connection may come together with the last that it had to say."""
+    site.handler("load.event", "ctx.db.exec('insert into runs (event_id) values ($1)', event.id)")
+    with contextlib.closing(Proxy(services.port("postgres"))) as proxy:
+        url = urlsplit(site.database_url)
+        address = f"{url.netloc.rpartition(':')[0]}:{proxy.port}"
+        through = url._replace(netloc=address, query="sslmode=disable").geturl()
+        worker = site.worker(ready=False, postgres={"url": through})
+        wait("its consumer", lambda: site.broker.consumers(site.queue("load.event")))
+        handled_within(site, 30)
+        for count in range(1, 800, 80):
+            proxy.cut_after(count, answers=True)
+            handled_within(site, 8)
+        worker.stop()
 
 
 def test_the_worker_killed_in_the_middle(site, web):

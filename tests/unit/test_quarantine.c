@@ -82,11 +82,14 @@ static void what_waits_is_running_but_not_on_the_processor(void **state) {
     publish(world, "a", "2");
     go(world);
     assert_int_equal(count_running(), 2);
+    assert_int_equal(atomic_load(&box->in_flight), 2);
     assert_false(lvt_seat_busy(&box->seats[0]));
     while (script->held_count > 0)
         finish(script->held[0], LVT_VERDICT_DONE, "");
-    go(world);
     assert_int_equal(count_running(), 0);
+    assert_int_equal(atomic_load(&box->in_flight), 2); /* not recorded yet */
+    go(world);
+    assert_int_equal(atomic_load(&box->in_flight), 0);
 }
 
 static void a_charge_counts_as_an_attempt(void **state) {

@@ -56,6 +56,7 @@ class Proxy:
         self.holed = False
         self.slow_bytes_s = None
         self.fuse_bytes = None
+        self.fuse_answers = False
         self.loop = asyncio.new_event_loop()
         self.server = None
         started = threading.Event()
@@ -82,9 +83,10 @@ class Proxy:
         """So much of each direction of each connection passes in a second."""
         self.slow_bytes_s = bytes_s
 
-    def cut_after(self, count):
-        """The connection that carries the byte of this number, counted from now over all of them
-        and both directions, is cut right behind it."""
+    def cut_after(self, count, answers=False):
+        """The connection that carries the byte of this number, counted from now over all of them,
+        is cut right behind it. Both directions count, or only what the server says."""
+        self.fuse_answers = answers
         self.fuse_bytes = count
 
     def mend(self):
@@ -154,13 +156,13 @@ class Proxy:
         if self.slow_bytes_s is not None:
             size = min(size, max(1, self.slow_bytes_s // SLICES_S))
             await asyncio.sleep(size / self.slow_bytes_s)
-        if self.fuse_bytes is not None and size >= self.fuse_bytes:
-            writer.write(data[:self.fuse_bytes])
-            self.fuse_bytes = None
-            link.abort()
-            return b""
-        if self.fuse_bytes is not None:
-            self.fuse_bytes -= size
+        fuse_bytes = self.fuse_bytes
+        if fuse_bytes is not None and not (self.fuse_answers and writer is not link.writers[0]):
+            self.fuse_bytes = None if size >= fuse_bytes else fuse_bytes - size
+            if size >= fuse_bytes:
+                writer.write(data[:fuse_bytes])
+                link.abort()
+                return b""
         writer.write(data[:size])
         await writer.drain()
         return data[size:]
