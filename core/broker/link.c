@@ -13,7 +13,8 @@
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_LAST_MS 20000
-/* Failures that count of a server that is away: asking it costs little, and it is wanted back. */
+/* Failures that count where a server or the way to it is away: asking costs little, and it is
+ * wanted back. */
 #define AWAY_FAILURES_MAX 2
 /* A session that lasted so long was a good one. */
 #define GOOD_SESSION_MS 10000
@@ -149,8 +150,8 @@ static enum leveret_code connect_and_work(struct lvt_link *link, bool *ret_reach
     return code;
 }
 
-static uint64_t pause_ms(struct lvt_link *link, enum leveret_code code, bool reached) {
-    bool away = !reached && code == LEVERET_UNAVAILABLE;
+static uint64_t pause_ms(struct lvt_link *link, enum leveret_code code) {
+    bool away = code == LEVERET_UNAVAILABLE;
     unsigned failures =
         away && link->failures > AWAY_FAILURES_MAX ? AWAY_FAILURES_MAX : link->failures;
     return lvt_backoff_ms(failures, &link->random);
@@ -165,7 +166,7 @@ static void *run(void *arg) {
         enum leveret_code code = connect_and_work(link, &reached, &err);
         if (code != LEVERET_OK && code != LEVERET_STATE && !lvt_link_must_end(link)) {
             link->failures++;
-            uint64_t delay_ms = pause_ms(link, code, reached);
+            uint64_t delay_ms = pause_ms(link, code);
             lvt_status_problem(link->broker, link->role, &err, delay_ms);
             wait_before_retry(link, delay_ms, reached);
         }

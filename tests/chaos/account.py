@@ -38,7 +38,8 @@ class Round:
     outside: int = 0
     running: int = 0  # at the strikes
     attempts: int = 0  # spent, other than by its handler's failing
-    recovery_s: float = None
+    back_s: float = None  # from its end until any event was handled
+    recovery_s: float = None  # until one was that was published after its end
     settled_s: float = None  # until everything from before the end was
 
 
@@ -94,6 +95,10 @@ class Account:
         return min((at for event_id, at in self.handled.items()
                     if self.publisher.events[event_id].began > moment), default=None)
 
+    def first_after(self, moment):
+        """When the first event was handled, or None."""
+        return min((at for at in self.handled.values() if at > moment), default=None)
+
     # at the end
 
     def balance(self):
@@ -141,7 +146,7 @@ def merged(rounds):
         for name in ("published", "recorded", "dead", "unasked", "lost", "changed", "doubled",
                      "without_effect", "outside", "running", "attempts"):
             setattr(row, name, getattr(row, name) + getattr(its, name))
-        for name in ("recovery_s", "settled_s"):
+        for name in ("back_s", "recovery_s", "settled_s"):
             seen = [value for value in (getattr(row, name), getattr(its, name)) if value is not None]
             setattr(row, name, max(seen, default=None))
     return list(rows.values())

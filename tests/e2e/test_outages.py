@@ -238,7 +238,8 @@ def test_retries_outlive_a_broker_that_is_down_for_longer_than_their_delay(site,
     site.handler("waits.long", """
         ctx.redis.sadd(MARKS .. ':' .. event.attempt, event.id)
         if event.attempt == 1 then error('once') end""",
-                 retry={"max": 1, "base_ms": delay_s * 1000}, concurrency=50)
+                 retry={"max": 1, "base_ms": delay_s * 1000, "cap_ms": delay_s * 1000},
+                 concurrency=50)
     worker = site.worker(log={"level": "info"})
     services.wait_for_directory(*site.queues, site.dead_letter, *LADDER)
     ids = {site.publish("waits.long", confirm=False) for _ in range(count)}
@@ -282,7 +283,7 @@ def test_a_server_that_was_away_for_long_is_found_again_at_once(
         if name != "rabbitmq":
             waiting.add(site.publish("load.event"))
         status, text = worker.get("/readyz")
-        assert status == 503 and name in text.lower()
+        assert status == 503 and (name in text.lower() or "no live consumer" in text)
         time.sleep(0.25)
     services.start(name)
     recovery_s = handled_within(site, limit_s)
