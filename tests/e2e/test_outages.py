@@ -15,6 +15,7 @@ from harness.proxy import Proxy
 from harness.waiting import wait
 
 # What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
+ROUNDS = 5
 BODY = """
 ctx.http.request{url = '%s/run/%s/' .. event.id .. '/' .. event.attempt}
 ctx.redis.incr(MARKS .. ':count')
@@ -113,18 +114,24 @@ def test_rabbitmq_killed_while_200_handlers_run(site, services):
     worker = site.worker(rabbitmq={"prefetch": 400}, log={"level": "info"})
     services.wait_for_directory(*site.queues, site.dead_letter)
     began, ended = site.marks_key + ":began", site.marks_key + ":ended"
-    ids = {site.publish("one.second") for _ in range(50)}
-    ids |= {site.publish("one.second", confirm=False) for _ in range(150)}
-    wait("most to run", lambda: site.redis.llen(began) >= 150)
-    services.kill("rabbitmq")
-    assert site.redis.llen(ended) < 200, "too late: nothing was running any more"
+    for _ in range(ROUNDS):
+        ids = {site.publish("one.second") for _ in range(50)}
+        ids |= {site.publish("one.second", confirm=False) for _ in range(150)}
+        wait("most to run", lambda: site.redis.llen(began) >= 150)
+        services.kill("rabbitmq")
+        if site.redis.llen(ended) < 200:
+            break
+        services.start("rabbitmq")  # on a busy machine it came too late
+        worker.wait_ready(60)
+        site.redis.delete(began, ended)
+    else:
+        raise AssertionError("nothing was running any more at any of the kills")
     not_ready(worker)
     services.start("rabbitmq")
     worker.wait_ready(60)
-    wait("the ledger's rows", lambda: len(site.ledger()) >= 200, 60)
+    wait("the ledger's rows", lambda: ids <= {row[2] for row in site.ledger()}, 60)
     wait("an empty queue", lambda: site.broker.depth(site.queue("one.second")) == 0)
     site.assert_settled(worker)
-    assert {row[2] for row in site.ledger()} == ids
     for key in (began, ended):
         runs = site.redis.lrange(key, 0, -1)
         site.redis.delete(key)
