@@ -43,7 +43,7 @@ class Tortured(Worker):
         with open(self.directory / "stdout", "ab") as out, \
                 open(self.directory / "stderr", "ab") as err:
             self.process = subprocess.Popen(
-                [pathlib.Path(FOLDER, "leveret"), "run", "-c", self.config_path],
+                [pathlib.Path(FOLDER, "leveret"), "run", "--no-supervisor", "-c", self.config_path],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.directory, env=env,
                 start_new_session=True)
 
