@@ -84,7 +84,8 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
 /* ---- its end ---- */
 
 static void plan_restart(struct lvt_ward *ward, int status, uint64_t now_ms) {
-    bool came_up = atomic_load(&ward->box->beats) > 0;
+    /* An event may end it before its first beat. */
+    bool came_up = atomic_load(&ward->box->beats) > 0 || atomic_load(&ward->box->running_top) > 0;
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL; /* not its own doing */
     uint64_t cap_ms = came_up || killed ? RESTART_CAP_MS : RESTART_HOPELESS_CAP_MS;
     uint64_t delay_ms = 0;
