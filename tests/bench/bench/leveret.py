@@ -1,4 +1,5 @@
 """A leveret worker to be measured, as a process."""
+import atexit
 import itertools
 import json
 import re
@@ -52,6 +53,12 @@ class Worker:
         self.config = self.directory / "leveret.lua"
         self.config.write_text("".join(f"{key} = {lua(item)}\n" for key, item in config.items()))
         self.process = None
+        atexit.register(self.end_at_once)
+
+    def end_at_once(self):
+        """After a failed run none stays behind, which would take the next one's messages."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
 
     def start(self):
         """Returns when its admin pages answer."""

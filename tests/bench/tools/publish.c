@@ -44,12 +44,24 @@ static void write_id(char *id, int version) {
              high >> 16 & 0xffff, high & 0xffff, low >> 48, low & 0xffffffffffff);
 }
 
+#define SMALL_BYTES 240
+
+/* A small body has no room for when it was sent, and says less. */
+static int begin_body(char *body, size_t size, const char *id, int64_t sent_us) {
+    if (size < SMALL_BYTES)
+        return snprintf(body, SMALL_BYTES,
+                        "{\"event\":\"ticket.created\",\"payload\":{\"id\":\"%.8s\","
+                        "\"title\":\"Fire\",\"ownerId\":\"o\",\"d\":\"",
+                        id);
+    return snprintf(body, size,
+                    "{\"event\":\"ticket.created\",\"payload\":{\"id\":\"%s\",\"title\":\"Printer "
+                    "on fire\",\"ownerId\":\"owner-%" PRIu64 "\",\"sentAt\":%" PRId64
+                    ",\"description\":\"",
+                    id, random_bits() % 10000, sent_us);
+}
+
 static size_t write_body(char *body, size_t size, const char *id, int64_t sent_us) {
-    int len = snprintf(
-        body, size,
-        "{\"event\":\"ticket.created\",\"payload\":{\"id\":\"%s\",\"title\":\"Printer "
-        "on fire\",\"ownerId\":\"owner-%" PRIu64 "\",\"sentAt\":%" PRId64 ",\"description\":\"",
-        id, random_bits() % 10000, sent_us);
+    int len = begin_body(body, size, id, sent_us);
     size_t at = (size_t)len;
     while (at + 4 < size)
         body[at++] = 'x';
