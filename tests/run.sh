@@ -93,7 +93,7 @@ e2e_tests() {
         flock "$dir.lock" cp -rf "$dir"/{leveret,example_messaging,plugins} "$bin/" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
         flock "$dir.lock" cp -rf "$dir/examples/crud-server" "$bin/examples/" || return
-    e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 1)) --dist loadfile "$@"
+    e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 2)) --dist loadfile "$@"
     together=$?
     e2e_part "$bin" "$limit_s" -m alone "$@"
     alone=$?
@@ -197,7 +197,7 @@ if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
 stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer|native|worker'
 # TSan keeps a frame for each time that Lua waits, whose longjmp it does not see: thousands are slow.
 stage 'end-to-end tests of the threads (TSan)' \
-    e2e_tests "$BUILD/tsan" $E2E_LIMIT_S "$E2E"/test_{opsdesk,outages,shutdown}.py \
+    e2e_tests "$BUILD/tsan" $E2E_LIMIT_S --dist load "$E2E"/test_{opsdesk,outages,shutdown}.py \
     --deselect test_shutdown.py::test_no_ack_of_a_busy_queue_is_forgotten
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then

@@ -88,7 +88,9 @@ def run_until_settled(site, kind, nth, name):
     """One failing call; then, when the worker ended, one that nothing disturbs."""
     recorded, dead = publish_all(site)
     found = set()
-    path = site.write_config(shutdown_timeout_ms=2000, log={"level": "warn", "format": "json"})
+    # libpq keeps a failed write to itself until it finds the connection closed, which it is not here.
+    path = site.write_config(shutdown_timeout_ms=2000, timeout_ms=5000,
+                             log={"level": "warn", "format": "json"})
     for turn, order in enumerate(((kind, nth), (kind, 0))):
         worker = Tortured(site.directory / f"torture-{name}-{turn}", path, ())
         worker.launch(*order)
@@ -112,10 +114,11 @@ def test_a_call_that_fails(site, request, kind):
     counts = run_until_settled(site, kind, 0, "none").report()
     total = int(counts[kind == "system"])
     assert total > 500
-    seed = int(os.environ.get("TORTURE_SEED", random.randrange(1 << 30)))
+    full = request.config.getoption("--full")
+    seed = int(os.environ.get("TORTURE_SEED", random.randrange(1 << 30) if full else 1))
     print(f"TORTURE_SEED={seed}")
     chosen = random.Random(seed)
-    samples = SAMPLES_FULL if request.config.getoption("--full") else SAMPLES
+    samples = SAMPLES_FULL if full else SAMPLES
     given = os.environ.get("TORTURE_NTH")
     for nth in [int(given)] if given else sorted(chosen.sample(range(1, total), samples)):
         run_until_settled(site, kind, nth, f"{kind}-{nth}")

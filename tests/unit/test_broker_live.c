@@ -352,6 +352,7 @@ static void test_a_body_over_the_limit_goes_to_the_dead_letters(void **state) {
     live->port.publish(live->port.self, &small);
     live->port.flush(live->port.self);
     run_until(live, &live->delivered_count, 1);
+    run_until(live, &live->answered_count, 2);
     assert_int_equal(live->delivered->body.len, 2);
     ack_all(live);
     struct lvt_broker_queue queues[2] = {0};
@@ -373,6 +374,7 @@ static void test_what_is_not_acked_comes_again(void **state) {
     live->port.publish(live->port.self, &publish);
     live->port.flush(live->port.self);
     run_until(live, &live->delivered_count, 1);
+    run_until(live, &live->answered_count, 1);
     assert_true(live->port.live(live->port.self, live->delivered));
     assert_ptr_equal(live->delivered->queue, &live->queue);
     stop(state);
@@ -390,6 +392,7 @@ static void test_what_is_given_back_comes_again(void **state) {
     live->port.publish(live->port.self, &publish);
     live->port.flush(live->port.self);
     run_until(live, &live->delivered_count, 1);
+    run_until(live, &live->answered_count, 1);
     live->port.requeue(live->port.self, live->delivered);
     live->port.flush(live->port.self);
     run_until(live, &live->delivered_count, 2);

@@ -68,6 +68,13 @@ def children(pid):
         return []
 
 
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Log:
     """What a worker wrote, read again when asked for."""
 
@@ -131,9 +138,11 @@ class Worker:
         return self.process is not None and self.process.poll() is None
 
     def kill(self):
-        """The end that no program can prepare for."""
+        """The end that no program can prepare for. The kernel takes its lanes along, a moment later."""
+        lanes = self.lanes()
         self.process.kill()
         self.wait()
+        wait("the lanes to be gone", lambda: not any(map(alive, lanes)))
         self.process = None
 
     def stop(self, timeout_s=30, number=SIGTERM):
