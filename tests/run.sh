@@ -93,7 +93,7 @@ e2e_tests() {
         flock "$dir.lock" cp -rf "$dir"/{leveret,example_messaging,plugins} "$bin/" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
         flock "$dir.lock" cp -rf "$dir/examples/crud-server" "$bin/examples/" || return
-    e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 2)) --dist loadfile "$@"
+    e2e_part "$bin" "$limit_s" -m 'not alone' -n $((2 * $(nproc) + 1)) --dist loadfile "$@"
     together=$?
     e2e_part "$bin" "$limit_s" -m alone "$@"
     alone=$?
@@ -174,7 +174,7 @@ if [ -z "$FILTER" ]; then
     if command -v clang >/dev/null; then
         stage 'build the fuzzers' lvt_build "$BUILD/fuzz" fuzzers -DCMAKE_BUILD_TYPE=Debug \
             -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS=-O1 -DLEVERET_FUZZ=ON -DLEVERET_TESTS=OFF || exit
-        stage 'fuzzers, a moment each' fuzz "$BUILD/fuzz" "${FULL:+6}3"
+        stage 'fuzzers, a moment each' fuzz "$BUILD/fuzz" "${FULL:+6}2"
     else
         lvt_note "the fuzzers are left out: they need clang"
     fi
