@@ -208,13 +208,15 @@ enum leveret_code lvt_letters_remove(struct lvt_letters *letters, const struct l
 
 /* A channel may hold back acks for a quorum queue that is busy, and forgets them when it is closed.
  * A cancel waits behind those that it has passed on; when it is answered the channel hears that
- * they are done, and passes on the rest, which the two questions make sure of. */
+ * they are done, and passes on the rest, which the two questions make sure of. The first consumer's
+ * letters have come, so its beginning was answered: RabbitMQ 3.10 breaks the connection over the
+ * cancel of one that has not been. */
 static enum leveret_code flush_acks(struct lvt_letters *letters, struct leveret_error *err) {
     char tag[TAG_SIZE];
     struct lvt_refusal refusal;
     uint32_t depth, consumers;
     lvt_connection_enter(&letters->taking);
-    amqp_basic_cancel(letters->taking.amqp, LVT_CHANNEL, consumer_tag(letters->consumers - 1, tag));
+    amqp_basic_cancel(letters->taking.amqp, LVT_CHANNEL, consumer_tag(0, tag));
     lvt_connection_leave(&letters->taking);
     enum leveret_code code =
         lvt_connection_check(&letters->taking, amqp_get_rpc_reply(letters->taking.amqp), NULL, err);

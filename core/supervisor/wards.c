@@ -132,6 +132,11 @@ static void log_death(struct lvt_supervisor *supervisor, const struct lvt_ward *
             LVT_INTEGER("lane", ward->number));
 }
 
+/* To end, before it could do so in order. */
+static bool was_told(const struct lvt_supervisor *supervisor, int status) {
+    return supervisor->stopping > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+}
+
 void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int status) {
     uint64_t now_ms = lvt_supervisor_now_ms();
     pid_t pid = ward->pid;
@@ -142,12 +147,13 @@ void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int
     ward->line = -1;
     lvt_judge_pardons(supervisor, ward);
     plan_restart(ward, status, now_ms);
-    if (!atomic_load(&ward->box->ended)) {
+    if (atomic_load(&ward->box->ended)) {
+        if (ward->box->failure.code != LEVERET_OK)
+            gave_up(supervisor, &ward->box->failure);
+    } else if (!was_told(supervisor, status)) {
         log_death(supervisor, ward, pid, status, now_ms);
         if (supervisor->stopping < 2)
             lvt_judge(supervisor, ward, status);
-    } else if (ward->box->failure.code != LEVERET_OK) {
-        gave_up(supervisor, &ward->box->failure);
     }
     if (!supervisor->stopping)
         supervisor->restarts++;
