@@ -93,7 +93,7 @@ e2e_tests() {
         flock "$dir.lock" cp -rf "$dir"/{leveret,example_messaging,plugins} "$bin/" &&
         flock "$dir.lock" cp -rf "$dir/tests/plugins" "$bin/tests/" &&
         flock "$dir.lock" cp -rf "$dir/examples/crud-server" "$bin/examples/" || return
-    e2e_part "$bin" "$limit_s" -m 'not alone' -n $((2 * $(nproc) + 1)) --dist loadfile "$@"
+    e2e_part "$bin" "$limit_s" -m 'not alone' -n $(($(nproc) + 2)) --dist loadfile "$@"
     together=$?
     e2e_part "$bin" "$limit_s" -m alone "$@"
     alone=$?

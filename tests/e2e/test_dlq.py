@@ -195,7 +195,7 @@ def test_a_limit_and_a_rate(letters):
         letter(letters, number)
     began = time.monotonic()
     assert dlq_json(letters, "replay", "--limit", "21", "--rate", "20/s")["replayed"] == 21
-    assert 1.0 <= time.monotonic() - began < 6
+    assert 1.0 <= time.monotonic() - began < 15
     assert letters.broker.depth(letters.queue("job")) == 21
     assert letters.broker.depth(letters.dead_letter) == 39
 
