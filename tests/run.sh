@@ -196,9 +196,12 @@ if setarch -R true 2>/dev/null; then STEADY=(setarch -R); fi
 # The others have no thread of their own, and under TSan strerror() loses the texts that they check.
 stage 'unit tests of the threads (TSan)' unit_tests "$BUILD/tsan" -R 'admin|broker_live|log_writer|native|worker'
 # TSan keeps a frame for each time that Lua waits, whose longjmp it does not see: thousands are slow.
+# What is about long outages is about no thread.
 stage 'end-to-end tests of the threads (TSan)' \
     e2e_tests "$BUILD/tsan" $E2E_LIMIT_S --dist load "$E2E"/test_{opsdesk,outages,shutdown}.py \
-    --deselect test_shutdown.py::test_no_ack_of_a_busy_queue_is_forgotten
+    --deselect test_shutdown.py::test_no_ack_of_a_busy_queue_is_forgotten \
+    --deselect test_outages.py::test_a_server_that_was_away_for_long_is_found_again_at_once \
+    --deselect test_outages.py::test_retries_outlive_a_broker_that_is_down_for_longer_than_their_delay
 
 if [ -n "$FULL" ] && [ -z "$FILTER" ]; then
     stage 'branches of the engine that are tested' "$LVT_ROOT/tests/coverage.sh"
