@@ -54,6 +54,7 @@ def test_what_dies_is_started_again_and_counters_never_go_down(site, worker):
     started = time.monotonic()
     again = wait("another lane", lambda: [pid for pid in worker.lanes() if pid not in (lane, other)])
     assert time.monotonic() - started < 10  # a busy machine has other things to do as well
+    assert worker.log.records(text="a lane died; it is started again")[0]["restart_ms"] <= 200
     assert worker.metric("leveret_lane_restarts_total") == 1
     assert worker.outcomes("processed") == 20
     worker.wait_ready()
