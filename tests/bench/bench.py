@@ -10,7 +10,7 @@ sys.dont_write_bytecode = True
 from bench import goals, growth, latency, report, scenes, tuning  # noqa: E402
 from bench.contenders import main_names  # noqa: E402
 from bench.progress import Progress  # noqa: E402
-from bench.race import race  # noqa: E402
+from bench.race import chosen, race  # noqa: E402
 from bench.site import Site  # noqa: E402
 
 KINDS = ("quorum", "classic")
@@ -21,19 +21,15 @@ def run_latency(site, progress, quick):
     seconds = 10 if quick else 20
     runs = [(f"leveret, {kind}", lambda rate, kind=kind:
              latency.of_leveret(site, rate, seconds, kind)) for kind in KINDS]
-    if (site.workers("node") / "worker.js").exists():
-        for prefetch in (1, 10):
-            runs.append((f"Node, prefetch {prefetch}, classic", lambda rate, prefetch=prefetch:
-                         latency.of_seed(site, rate, seconds, "classic", prefetch)))
+    for prefetch in (1, 10):
+        runs.append((f"Node, prefetch {prefetch}, classic", lambda rate, prefetch=prefetch:
+                     latency.of_seed(site, rate, seconds, "classic", prefetch)))
     found = {}
     progress.expect(len(rates) * len(runs))
     for rate in rates:
         for name, measure in runs:
-            if name.startswith("Node") and rate > 800:
-                continue  # more than it can do: its queue would only grow
             with progress.step(f"latency at {rate}/s: {name}"):
-                figures = measure(rate)
-            found[f"latency at {rate}/s: {name} (ms)"] = figures
+                found[f"latency at {rate}/s: {name} (ms)"] = measure(rate)
     return found
 
 
@@ -42,7 +38,8 @@ def run_scenes(site, progress, quick):
     table = {
         "start and memory": lambda: scenes.start_and_memory(site, count),
         "a thousand waits of 100 ms": lambda: scenes.http_waits(site, count),
-        "beside a retry storm": lambda: scenes.retry_storm(site, count),
+        "beside a retry storm": lambda: scenes.retry_storm(site, count, 5 if quick else 20),
+        "a classic queue that has rested": lambda: scenes.rested_queue(site, count),
         "killed at a random moment": lambda: scenes.killed(site, count // 5),
         "lanes": lambda: scenes.lanes(site, count),
     }
@@ -117,8 +114,12 @@ def main():
     parser.add_argument("--count", type=int, help="messages to drain")
     parser.add_argument("--repeats", type=int)
     options = parser.parse_args()
+    contenders = chosen(options.only)
+    if not contenders:
+        parser.error("none has that in its name; they are: " +
+                     "; ".join(one.name for one in chosen([])))
     site, progress, names = Site(options.build), Progress(), main_names()
-    document = {"machine": machine()}
+    document = {"machine": machine() | site.servers()}
     if options.growth:
         document["series"] = run_growth(site, progress, options.quick)
     elif options.tuning:
@@ -126,18 +127,19 @@ def main():
     else:
         count = options.count or (20000 if options.quick else 100000)
         repeats = options.repeats or (1 if options.quick else 3)
-        rates, missing = race(site, progress, KINDS, count, repeats, options.only)
-        document |= {"count": count, "rates": rates, "missing": missing,
-                     "goals": goals.of_race(rates)}
+        rates, missing = race(site, progress, contenders, KINDS, count, repeats)
+        document |= {"drained": {one.name: one.events(count) for one in contenders},
+                     "rates": rates, "missing": missing, "goals": goals.of_race(rates)}
         if not options.only:
             document["scenes"] = run_scenes(site, progress, options.quick) | \
                 run_latency(site, progress, options.quick)
             document["goals"] += goals.of_scenes(document["scenes"])
         report.write_chart(options.build / "bench.svg", rates)
     report.write_json(options.build / "bench.json", document)
-    print(f"{document['machine']['processor']}, {document['machine']['cores']} cores\n")
+    print("; ".join(f"{what} {value}" for what, value in document["machine"].items()) + "\n")
     if "rates" in document:
-        print(*report.race_lines(document["rates"], document["missing"], names), sep="\n")
+        print(*report.race_lines(document["rates"], document["missing"], document["drained"],
+                                 names), sep="\n")
         print()
         print(*report.goal_lines(document["goals"]), sep="\n")
     print(*report.scene_lines(document.get("scenes", {})), sep="\n")

@@ -2,6 +2,7 @@
 
 A contender drains a full queue and returns how many events a second it did. Nobody's figure counts
 unless the broker holds nothing afterwards and, where there is a ledger, every event has its row."""
+import contextlib
 import os
 import subprocess
 import time
@@ -11,6 +12,8 @@ from bench.site import HERE, QUEUE
 
 
 PYTHON = "/usr/bin/python3"  # Debian's packages are for Debian's
+EVENTS_LEAST = 5000  # fewer would be mostly the beginning, in which interpreters are slow
+REST_S = 3
 
 
 class Contender:
@@ -20,9 +23,12 @@ class Contender:
     def __init__(self, name):
         self.name = name
 
-    def missing(self, site):
-        """What it lacks here; None when it can run."""
+    def missing(self, site, kind):
+        """Why it cannot run here; None when it can."""
         return None
+
+    def events(self, count):
+        return min(count, max(EVENTS_LEAST, int(count * self.share)))
 
     def prepare(self, site, count):
         site.fill(count)
@@ -30,15 +36,22 @@ class Contender:
     def drain(self, site, count):
         raise NotImplementedError
 
-    def run(self, site, kind, count):
-        count = max(1000, int(count * self.share))
-        site.new_queue(kind)
+    def run(self, site, kind, count, rested=False):
+        """Of a queue that is in service, or of one that has rested."""
+        count = self.events(count)
+        self.make_queue(site, kind)
         if self.ledger:
             site.new_database(self.ledger)
         self.prepare(site, count)
-        rate = self.drain(site, count)
+        if rested:
+            time.sleep(REST_S)
+        with contextlib.nullcontext() if rested else site.awake():
+            rate = self.drain(site, count)
         self.check(site, count)
         return rate
+
+    def make_queue(self, site, kind):
+        site.new_queue(kind)
 
     def check(self, site, count):
         site.check_empty()
@@ -63,9 +76,6 @@ class Leveret(Contender):
         self.folder = folder
         self.sections = sections
 
-    def missing(self, site):
-        return None if any(handlers(self.folder).glob("*")) else "its handler"
-
     def drain(self, site, count):
         worker = Worker(site, self.handlers(site), **self.sections).start()
         rate = worker.rate(count)
@@ -75,17 +85,17 @@ class Leveret(Contender):
     def handlers(self, site):
         return handlers(self.folder)
 
-    def run(self, site, kind, count):
+    def make_queue(self, site, kind):
         rabbitmq = self.sections.get("rabbitmq", {}) | {"queue_type": kind}
         self.sections = self.sections | {"rabbitmq": rabbitmq}
-        return super().run(site, kind, count)
+        super().make_queue(site, kind)
 
 
 class LeveretPlugin(Leveret):
     """The C twin of the Lua handler."""
 
-    def missing(self, site):
-        return None if (self.handlers(site) / "bench.so").exists() else "its plugin"
+    def missing(self, site, kind):
+        return None if (self.handlers(site) / "bench.so").exists() else "its plugin is not built"
 
     def handlers(self, site):
         return site.build / "bench-plugin"
@@ -108,7 +118,7 @@ class Written(Contender):
         super().__init__(name)
         self.kind, self.command, self.prefetch, self.share = kind, command, prefetch, share
 
-    def missing(self, site):
+    def missing(self, site, kind):
         program = site.workers(self.kind) / self.command[-1]
         return None if program.exists() else f"{self.kind} is not set up here"
 
@@ -126,13 +136,21 @@ class Celery(Contender):
     a tenth and nine tenths of the way."""
     share = 0.1
 
-    def missing(self, site):
+    def missing(self, site, kind):
+        if kind == "quorum":
+            return "it limits its window for the whole channel, which quorum queues refuse"
         found = subprocess.run([PYTHON, "-c", "import celery"], stderr=subprocess.DEVNULL,
                                check=False)
         return None if found.returncode == 0 else "celery is not installed"
 
-    def _environment(self):
-        return os.environ | {"QUEUE": QUEUE, "PYTHONPATH": str(HERE / "workers/celery")}
+    def _environment(self, site):
+        return os.environ | {"QUEUE": QUEUE, "PYTHONPATH": str(HERE / "workers/celery"),
+                             "COUNTS": str(self._counts(site))}
+
+    @staticmethod
+    def _counts(site):
+        """The file in which each of its processes writes how many tasks it has done."""
+        return site.work / "celery-counts"
 
     def prepare(self, site, count):
         script = ("import sys, seed_worker\n"
@@ -142,24 +160,25 @@ class Celery(Contender):
                   " 'Printer on fire', 'ownerId': 'owner-1', 'description': 'x' * 160},),"
                   " connection=connection)\n")
         subprocess.run([PYTHON, "-c", script, str(count)], check=True,
-                       env=self._environment())
+                       env=self._environment(site))
 
-    def run(self, site, kind, count):
-        if kind == "quorum":
-            return None  # it declares its queue itself, and cannot declare this kind
-        site.new_queue("classic", QUEUE + ".unused")
+    def make_queue(self, site, kind):
+        """It declares its queue itself."""
+        super().make_queue(site, kind)
         site.delete_queue(QUEUE)
-        count = int(count * self.share)
-        self.prepare(site, count)
-        rate = self.drain(site, count)
-        site.check_empty()
-        return rate
+        self._counts(site).unlink(missing_ok=True)
+
+    def check(self, site, count):
+        super().check(site, count)
+        done = sum(map(int, self._counts(site).read_text().split()))
+        if done != count:
+            raise RuntimeError(f"{self.name}: {done} tasks were done of {count}")
 
     def drain(self, site, count):
         process = subprocess.Popen([PYTHON, "-m", "celery", "-A", "seed_worker", "worker",
                                     "-c", "2", "-l", "error", "--without-gossip", "--without-mingle",
                                     "--without-heartbeat"],
-                                   env=self._environment(), stdout=subprocess.DEVNULL,
+                                   env=self._environment(site), stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL, cwd=site.work)
         try:
             self._await_depth(site, 0.9 * count)
@@ -201,4 +220,3 @@ def main_names():
     """Those that the ratios are about."""
     return {"bare": "bare rabbitmq-c consumer", "ours": "leveret, Lua",
             "seed": "Node, prefetch 10", "go": "Go, prefetch 100"}
-

@@ -4,11 +4,16 @@ import statistics
 
 
 def spread(values):
-    return (max(values) - min(values)) / statistics.median(values) if values else 0
+    """Of one run there is none to tell."""
+    if len(values) < 2:
+        return "-"
+    return f"{(max(values) - min(values)) / statistics.median(values):.0%}"
 
 
-def race_lines(rates, missing, names):
-    yield f"{'':34}{'kind':>9}{'median/s':>11}{'spread':>8}{'to bare':>9}{'to seed':>9}"
+def race_lines(rates, missing, drained, names):
+    """`to seed`: to the seed's worker on a classic queue, whichever this one is on."""
+    yield (f"{'':34}{'kind':>9}{'drained':>9}{'median/s':>11}{'spread':>8}{'to bare':>9}"
+           f"{'to seed':>9}")
     seed = statistics.median(rates["classic"][names["seed"]]) \
         if names["seed"] in rates.get("classic", {}) else None
     for kind, found in rates.items():
@@ -17,9 +22,10 @@ def race_lines(rates, missing, names):
             rate = statistics.median(values)
             ratio = f"{rate / bare:9.2f}" if bare else " " * 9
             times = f"{rate / seed:8.1f}x" if seed else ""
-            yield f"{name:34}{kind:>9}{rate:11,.0f}{spread(values):8.0%}{ratio}{times}"
-    for name, why in missing.items():
-        yield f"{name:34}  not run: {why}"
+            yield (f"{name:34}{kind:>9}{drained[name]:9,}{rate:11,.0f}{spread(values):>8}{ratio}"
+                   f"{times}")
+        for name, why in missing[kind].items():
+            yield f"{name:34}{kind:>9}  not run: {why}"
 
 
 def goal_lines(goals):
@@ -33,7 +39,8 @@ def scene_lines(scenes):
     for name, figures in scenes.items():
         yield name
         for what, value in figures.items():
-            text = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+            text = f"{value:,.2f}" if isinstance(value, float) else \
+                f"{value:,}" if isinstance(value, int) else value
             yield f"    {what:44}{text:>12}"
 
 
@@ -58,7 +65,8 @@ COLOURS = {"quorum": "#2b6cb0", "classic": "#dd8a2b"}
 def write_chart(path, rates):
     """Horizontal bars, the medians, one colour for each type of queue."""
     names = list(dict.fromkeys(name for found in rates.values() for name in found))
-    most = max(statistics.median(values) for found in rates.values() for values in found.values())
+    most = max((statistics.median(values) for found in rates.values() for values in found.values()),
+               default=0)
     rows, y = [], 40
     for name in names:
         rows.append(f'<text x="{LEFT - 8}" y="{y + 13}" text-anchor="end">{name}</text>')

@@ -1,12 +1,18 @@
 """What a race does not show: waits, retries, memory, starts, lanes, a full ledger, a killed worker."""
+import json
 import random
+import shutil
+import statistics
 import time
 
+from bench import latency
+from bench.contenders import all_contenders, main_names
 from bench.leveret import Worker, handlers
 from bench.site import QUEUE
 from bench.waiter import Waiter
 
 LANES = (1, 2)
+REPEATS = 3
 
 
 def _drain(site, count, folder="lua", kind="quorum", fill=(), **sections):
@@ -48,29 +54,91 @@ def http_waits(site, count):
             "MiB for a thousand waiting handlers": (memory_kib - before_kib) / 1024}
 
 
-def retry_storm(site, count):
-    """Healthy events on one queue, alone and beside another queue where every event fails."""
-    folder = site.work / "storm"
-    folder.mkdir(exist_ok=True)
-    healthy = (handlers("lua") / "ticket.created.lua").read_text()
-    (folder / "ticket.created.lua").write_text(healthy)
-    alone = None
+STORM_QUEUE = QUEUE + ".failing"
+STORM_EVENTS = 2000
+STORM_BODY_BYTES = 200  # too small to say when it was sent: the probe of latencies passes over them
+STORM_RATE = 200
+
+
+def _retries(worker):
+    return json.loads(worker.get("/metrics.json"))["retried"]
+
+
+def _storm_drain(site, folder, count):
+    """Events a second of the healthy, and failed attempts a second beside them."""
+    site.fill(count)
+    worker = Worker(site, folder, log={"level": "error"}).start()
+    begin_s, before = time.monotonic(), _retries(worker)
+    rate = worker.rate(count)
+    attempts = (_retries(worker) - before) / (time.monotonic() - begin_s)
+    worker.stop()
+    site.check_empty()
+    if site.rows() != count:
+        raise RuntimeError(f"{site.rows()} rows for {count} healthy events")
+    return rate, attempts
+
+
+def _storm_latency(site, folder, seconds):
+    """At a steady rate that leaves the machine idle most of the time."""
+    probe = latency.Probe(site)
+    worker = Worker(site, folder, log={"level": "error"}, rabbitmq={"url": probe.url}).start()
+    try:
+        worker.wait_consuming()
+        begin_s, before = time.monotonic(), _retries(worker)
+        found = latency.measure(site, probe, STORM_RATE, seconds)
+        attempts = (_retries(worker) - before) / (time.monotonic() - begin_s)
+    finally:
+        worker.stop()
+        probe.close()
+    site.check_empty()
+    return found, attempts
+
+
+def retry_storm(site, count, seconds):
+    """Healthy events on one queue, alone and beside another queue where every event fails, again and
+    again, a second apart. A drain takes all that the machine has, so that the storm's share of the
+    broker is missing there; the latency at a modest rate shows whether anybody waits for it."""
+    result = {}
     for failing in (False, True):
+        name = "beside" if failing else "alone"
+        folder = site.work / f"storm-{name}"
+        folder.mkdir()
+        shutil.copy(handlers("lua") / "ticket.created.lua", folder)
         site.new_database("leveret")
+        site.new_queue("quorum", STORM_QUEUE)
         site.new_queue("quorum")
-        site.new_queue("quorum", QUEUE + ".failing")
         if failing:
             (folder / "failing.lua").write_text(
-                f'return {{ queue = "{QUEUE}.failing", bind = false, events = {{ "#" }},\n'
-                '  retry = { max = 100, base_ms = 250, cap_ms = 1000 },\n'
+                f'return {{ queue = "{STORM_QUEUE}", bind = false, events = {{ "#" }},\n'
+                '  retry = { max = 1000, base_ms = 1000, cap_ms = 1000 },\n'
                 '  handle = function() error("on purpose") end }\n')
-            site.fill(2000, 300, QUEUE + ".failing")
-        site.fill(count)
-        worker = Worker(site, folder, log={"level": "error"}).start()
-        rate = worker.rate(count)
-        worker.stop()
-        alone = alone or rate
-    return {"events/s alone": alone, "events/s beside": rate, "ratio": rate / alone}
+            site.fill(STORM_EVENTS, STORM_BODY_BYTES, STORM_QUEUE)
+        result[f"events/s {name}"], attempts = _storm_drain(site, folder, count)
+        if failing:
+            result["failed attempts/s beside the drain"] = attempts
+        found, attempts = _storm_latency(site, folder, seconds)
+        result |= {f"{share} at {STORM_RATE}/s {name} (ms)": found[share] for share in found}
+    result[f"failed attempts/s beside {STORM_RATE}/s"] = attempts
+    result["ratio"] = result["events/s beside"] / result["events/s alone"]
+    time.sleep(2)  # what still waits for its retry comes home before its queue goes
+    site.delete_queue(STORM_QUEUE)
+    return result
+
+
+def rested_queue(site, count):
+    """A classic queue that nothing has happened to for a while: RabbitMQ serves it faster than one
+    in service, as those of the race are."""
+    found, ours = {}, main_names()["ours"]
+    bare = main_names()["bare"]
+    names = (bare, ours, ours + ", prefetch 2000")
+    for _ in range(REPEATS):
+        for contender in all_contenders():
+            if contender.name in names:
+                found.setdefault(contender.name, []).append(
+                    contender.run(site, "classic", count, rested=True))
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return {f"events/s, {name}": rate for name, rate in medians.items()} | \
+        {f"ratio, {name}": medians[name] / medians[bare] for name in names[1:]}
 
 
 def start_and_memory(site, count):
@@ -104,19 +172,22 @@ def lanes(site, count):
 
 
 def full_ledger(site, count, rows):
-    """A ledger of many rows against an empty one."""
-    result = {}
-    for size in (0, rows):
+    """A ledger of many rows against an empty one, in alternation."""
+    aside, found = "bench_full", {}
+    site.new_database("leveret")
+    site.fill_ledger(rows)
+    site.rename_database("bench", aside)
+    for _ in range(REPEATS):
         for ids in ("v4", "v7"):
-            if size == 0 or ids == "v4":
-                site.new_database("leveret")
-                site.fill_ledger(size)
-            result[f"events/s, {size:,} rows, UUID{ids}"] = _drain(
-                site, count, fill=("--ids", ids))[0]
-    for ids in ("v4", "v7"):
-        result[f"ratio, UUID{ids}"] = (result[f"events/s, {rows:,} rows, UUID{ids}"] /
-                                       result[f"events/s, 0 rows, UUID{ids}"])
-    return result
+            site.new_database("leveret")
+            found.setdefault((0, ids), []).append(_drain(site, count, fill=("--ids", ids))[0])
+            site.rename_database(aside, "bench")
+            found.setdefault((rows, ids), []).append(_drain(site, count, fill=("--ids", ids))[0])
+            site.rename_database("bench", aside)
+    site.sql(f'drop database "{aside}"', database="postgres")
+    medians = {case: statistics.median(rates) for case, rates in found.items()}
+    return {f"events/s, {size:,} rows, UUID{ids}": rate for (size, ids), rate in medians.items()} | \
+        {f"ratio, UUID{ids}": medians[rows, ids] / medians[0, ids] for ids in ("v4", "v7")}
 
 
 def killed(site, count):
@@ -129,6 +200,7 @@ def killed(site, count):
     moment = random.randint(1, count * 9 // 10)
     worker.wait_processed(moment)
     worker.kill()
+    done = site.rows()
     worker.start()
     deadline = time.monotonic() + 120
     while site.rows() < count and time.monotonic() < deadline:
@@ -136,6 +208,8 @@ def killed(site, count):
     worker.stop()
     site.check_empty()
     lost, doubled = count - site.rows(), site.tickets() - count
-    if lost or doubled:
-        raise RuntimeError(f"killed after {moment}: {lost} lost, {doubled} updates too many")
-    return {"killed after events": moment, "lost": lost, "doubled in the database": doubled}
+    if lost or doubled or done == count:
+        raise RuntimeError(f"killed when {done} of {count} were recorded: {lost} lost, "
+                           f"{doubled} updates too many")
+    return {"recorded when it was killed": done, "still to do then": count - done, "lost": lost,
+            "doubled in the database": doubled}

@@ -1,8 +1,10 @@
 """The servers, and what one run of a contender has to itself: a queue, and a database."""
+import contextlib
 import os
 import pathlib
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.parse
 
@@ -45,6 +47,15 @@ class Site:
     def workers(self, kind):
         """Where a contender's installed or compiled program lies."""
         return self.build / "bench-workers" / kind
+
+    def servers(self):
+        """What the figures depend on, in words."""
+        connection, _ = self._channel()
+        rabbitmq = connection._impl.server_properties["version"]
+        connection.close()
+        shown = {name: self.sql(f"show {name}", database="postgres")[0][0]
+                 for name in ("server_version", "fsync", "synchronous_commit")}
+        return {"RabbitMQ": rabbitmq, "PostgreSQL": shown.pop("server_version").split()[0]} | shown
 
     # the database
 
@@ -91,6 +102,11 @@ class Site:
                  "alter table processed_events add primary key (id)",
                  "vacuum analyze", "checkpoint")
 
+    def rename_database(self, old, new):
+        """Puts one aside, or takes it back, with all that is in it."""
+        self.sql(f'drop database if exists "{new}" with (force)',
+                 f'alter database "{old}" rename to "{new}"', database="postgres")
+
     def rows(self):
         return self.sql("select count(*) from processed_events")[0][0]
 
@@ -132,6 +148,27 @@ class Site:
     def fill(self, count, body_bytes=300, name=QUEUE, *options):
         subprocess.run([self.tool("publish"), self.rabbitmq_url, name, str(count), str(body_bytes),
                         *options], check=True, stdout=subprocess.DEVNULL)
+
+    @contextlib.contextmanager
+    def awake(self, name=QUEUE):
+        """A classic queue that nothing asks for a second hibernates, and is nearly three times as
+        fast afterwards. One in service does not come to that: neither does this one, however long
+        its consumer takes to begin."""
+        done = threading.Event()
+
+        def ask():
+            connection, channel = self._channel()
+            while not done.wait(0.3):
+                channel.queue_declare(name, passive=True)
+            connection.close()
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        try:
+            yield
+        finally:
+            done.set()
+            asking.join()
 
     def check_empty(self, name=QUEUE):
         """Every message was acked: with its consumer gone, the broker holds none. What it tells of
