@@ -39,7 +39,8 @@ def run_scenes(site, progress, quick):
         "start and memory": lambda: scenes.start_and_memory(site, count),
         "a thousand waits of 100 ms": lambda: scenes.http_waits(site, count),
         "beside a retry storm": lambda: scenes.retry_storm(site, count, 5 if quick else 20),
-        "a classic queue that has rested": lambda: scenes.rested_queue(site, count),
+        "a classic queue that has rested": lambda: scenes.rested_queue(site, count,
+                                                                       1 if quick else 3),
         "killed at a random moment": lambda: scenes.killed(site, count // 5),
         "lanes": lambda: scenes.lanes(site, count),
     }
@@ -136,14 +137,13 @@ def main():
             document["goals"] += goals.of_scenes(document["scenes"])
         report.write_chart(options.build / "bench.svg", rates)
     report.write_json(options.build / "bench.json", document)
-    print("; ".join(f"{what} {value}" for what, value in document["machine"].items()) + "\n")
+    lines = ["; ".join(f"{what} {value}" for what, value in document["machine"].items()), ""]
     if "rates" in document:
-        print(*report.race_lines(document["rates"], document["missing"], document["drained"],
-                                 names), sep="\n")
-        print()
-        print(*report.goal_lines(document["goals"]), sep="\n")
-    print(*report.scene_lines(document.get("scenes", {})), sep="\n")
-    print(*report.series_lines(document.get("series", {})), sep="\n")
+        lines += [*report.race_lines(document["rates"], document["missing"], document["drained"],
+                                     names), "", *report.goal_lines(document["goals"])]
+    lines += [*report.scene_lines(document.get("scenes", {})),
+              *report.series_lines(document.get("series", {}))]
+    print(*lines, sep="\n")
     print(f"\nwritten: {options.build / 'bench.json'}" +
           (f", {options.build / 'bench.svg'}" if "rates" in document else ""))
 

@@ -6,7 +6,8 @@
 # --tuning   what the settings of the README's tuning page do
 # --only     only the contenders whose name has that word
 # Other options go to bench.py. Needs npm for the worker in Node, go for the one in Go, celery for
-# that one; what is not there is left out of the table, which says so.
+# that one; what is not there is left out of the table, which says so. Afterwards build/bench has
+# bench.json and bench.svg.
 set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/../lib/common.sh"
 

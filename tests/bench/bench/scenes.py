@@ -125,13 +125,13 @@ def retry_storm(site, count, seconds):
     return result
 
 
-def rested_queue(site, count):
+def rested_queue(site, count, repeats):
     """A classic queue that nothing has happened to for a while: RabbitMQ serves it faster than one
     in service, as those of the race are."""
     found, ours = {}, main_names()["ours"]
     bare = main_names()["bare"]
     names = (bare, ours, ours + ", prefetch 2000")
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for contender in all_contenders():
             if contender.name in names:
                 found.setdefault(contender.name, []).append(
