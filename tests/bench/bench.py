@@ -18,7 +18,7 @@ KINDS = ("quorum", "classic")
 
 def run_latency(site, progress, quick):
     rates = (200,) if quick else (200, 2000)
-    seconds = 10 if quick else 20
+    seconds = 6 if quick else 20
     runs = [(f"leveret, {kind}", lambda rate, kind=kind:
              latency.of_leveret(site, rate, seconds, kind)) for kind in KINDS]
     for prefetch in (1, 10):

@@ -12,7 +12,7 @@ from bench.site import HERE, QUEUE
 
 
 PYTHON = "/usr/bin/python3"  # Debian's packages are for Debian's
-EVENTS_LEAST = 5000  # fewer would be mostly the beginning, in which interpreters are slow
+EVENTS_LEAST = 3000  # fewer would be mostly the beginning, in which interpreters are slow
 REST_S = 3
 
 
