@@ -95,8 +95,8 @@ def _storm_latency(site, folder, seconds):
 
 
 def retry_storm(site, count, seconds):
-    """Healthy events on one queue, alone and beside another queue where every event fails, again and
-    again, a second apart. A drain takes all that the machine has, so that the storm's share of the
+    """Healthy events on one queue, alone and beside another queue where every event fails, again
+    and again, a second apart. A drain takes all that the machine has, so that the storm's share of the
     broker is missing there; the latency at a modest rate shows whether anybody waits for it."""
     result = {}
     for failing in (False, True):
@@ -186,7 +186,7 @@ def full_ledger(site, count, rows):
             site.rename_database("bench", aside)
     site.sql(f'drop database "{aside}"', database="postgres")
     medians = {case: statistics.median(rates) for case, rates in found.items()}
-    return {f"events/s, {size:,} rows, UUID{ids}": rate for (size, ids), rate in medians.items()} | \
+    return {f"events/s, {size:,} rows, UUID{ids}": medians[size, ids] for size, ids in medians} | \
         {f"ratio, UUID{ids}": medians[rows, ids] / medians[0, ids] for ids in ("v4", "v7")}
 
 
