@@ -1,7 +1,6 @@
 """Whatever is published, the worker goes on, and says what was wrong with it."""
 import json
 import re
-import time
 
 import pytest
 
@@ -65,14 +64,13 @@ def still_works(shared, worker):
 
 def send(shared, body, **properties):
     shared.broker.publish("", shared.queue("good.event"), body, **properties)
-    return time.monotonic()
 
 
-def dead_within_a_second(shared, sent):
-    """The dead letter. A sanitizer and two loaded processors are slow, so the wait is longer than
-    the second that is allowed after it was published."""
+def dead_within_a_second(shared, worker, before_s):
+    """The dead letter. The second is one of the worker's own processor time, which other programs
+    on a busy machine do not spend."""
     dead = shared.dead()
-    assert time.monotonic() - sent < 10
+    assert worker.processor_s() - before_s < 1
     return dead
 
 
@@ -83,8 +81,9 @@ def own_headers(message):
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_a_bad_body_is_a_dead_letter_at_once(shared, worker, still_works, name):
     body, reason = BAD_BODIES[name]
-    sent = send(shared, body, message_id=name, headers=OWN_HEADERS, content_type="text/x-own")
-    dead = dead_within_a_second(shared, sent)
+    before_s = worker.processor_s()
+    send(shared, body, message_id=name, headers=OWN_HEADERS, content_type="text/x-own")
+    dead = dead_within_a_second(shared, worker, before_s)
     assert dead.body == body
     assert own_headers(dead) == OWN_HEADERS
     assert (dead.properties.message_id, dead.properties.content_type) == (name, "text/x-own")
@@ -100,8 +99,9 @@ def test_a_body_over_the_limit_is_never_read(shared, worker, still_works, size):
     filler = size - len(envelope(b'""'))
     body = envelope(b'"' + b"x" * filler + b'"')
     assert len(body) == size
-    sent = send(shared, body, message_id=f"big-{size}", headers=OWN_HEADERS)
-    dead = dead_within_a_second(shared, sent)
+    before_s = worker.processor_s()
+    send(shared, body, message_id=f"big-{size}", headers=OWN_HEADERS)
+    dead = dead_within_a_second(shared, worker, before_s)
     assert dead.body == body
     assert own_headers(dead) == OWN_HEADERS
     worker.wait_log(f"max_body_bytes.*big-{size}|big-{size}.*max_body_bytes")
@@ -143,9 +143,10 @@ def test_a_body_of_exactly_the_limit_is_handled(shared, worker, still_works):
 @pytest.mark.parametrize("levels,kind", [(5000, "F"), (12000, "A"), (65, "A")])
 def test_header_tables_nested_deep(shared, worker, still_works, levels, kind):
     headers = {"deep": nested(levels, kind), **OWN_HEADERS}
-    sent = send(shared, envelope(b"{}"), message_id=f"deep-{levels}{kind}", headers=headers)
+    before_s = worker.processor_s()
+    send(shared, envelope(b"{}"), message_id=f"deep-{levels}{kind}", headers=headers)
     # Beyond some thousands the broker itself takes more than a second to pass it on.
-    dead = dead_within_a_second(shared, sent) if levels <= 5000 else shared.dead()
+    dead = dead_within_a_second(shared, worker, before_s) if levels <= 5000 else shared.dead()
     assert dead.wire["deep"] == headers["deep"]
     assert own_headers(dead) == OWN_HEADERS
     assert re.search("header.*nest|nest.*header", dead.header("leveret-error"))
@@ -174,14 +175,18 @@ def test_an_id_of_10_kb_is_handled_once(shared, worker, still_works):
 
 def test_an_id_beyond_reason_is_a_dead_letter(shared, worker, still_works):
     body = json.dumps({"id": "x" * 100_000, "type": "good.event", "payload": {}}).encode()
-    dead = dead_within_a_second(shared, send(shared, body))
+    before_s = worker.processor_s()
+    send(shared, body)
+    dead = dead_within_a_second(shared, worker, before_s)
     assert dead.body == body
     assert re.search(r"id\b.*100000 bytes", dead.header("leveret-error"))
 
 
 def test_an_id_with_a_nul_is_a_dead_letter(shared, worker, still_works):
     body = b'{"id": "a\\u0000b", "type": "good.event", "payload": {}}'
-    dead = dead_within_a_second(shared, send(shared, body))
+    before_s = worker.processor_s()
+    send(shared, body)
+    dead = dead_within_a_second(shared, worker, before_s)
     assert re.search(r"id\b.*NUL", dead.header("leveret-error"))
 
 
@@ -198,13 +203,14 @@ def test_an_event_without_an_id_is_handled_each_time(shared, worker, still_works
 
 def test_duplicate_keys_never_make_two_events_of_one(shared, worker, still_works):
     body = b'{"event": "good.event", "event": "nobodys.event", "payload": 1, "payload": 2}'
-    sent = send(shared, body, message_id="double")
+    before_s = worker.processor_s()
+    send(shared, body, message_id="double")
     seen = wait("its end", lambda: shared.marks(id="double") or shared.broker.get(
         shared.dead_letter))
     if isinstance(seen, list):
         assert len(seen) == 1
     else:
-        assert time.monotonic() - sent < 10
+        assert worker.processor_s() - before_s < 1
         assert seen.body == body and seen.header("leveret-error")
 
 

@@ -75,6 +75,12 @@ def alive(pid):
         return False
 
 
+def _processor_s(pid):
+    """User and system time, the 12th and 13th field behind the name."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Log:
     """What a worker wrote, read again when asked for."""
 
@@ -130,6 +136,10 @@ class Worker:
     def lanes(self):
         """The processes that do the work, the first one first."""
         return children(self.process.pid)
+
+    def processor_s(self):
+        """What the lanes have taken of the processors until now."""
+        return sum(map(_processor_s, self.lanes()))
 
     def wait(self, timeout_s=30):
         return self.process.wait(timeout_s)
