@@ -71,6 +71,10 @@ static bool may_be_what_it_became(const struct lvt_event *first, const struct lv
            (second->attempt > first->attempt || first->verdict.kind == LVT_VERDICT_SNOOZE);
 }
 
+static bool has_begun(const struct lvt_event *event) {
+    return event->stage == LVT_STAGE_RUNNING || event->stage == LVT_STAGE_SETTLING;
+}
+
 /* The same event again: the broker lost sight of the first, or somebody published it twice. It must
  * not run beside the first, so it shares what becomes of that one. */
 static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_event *second) {
@@ -81,8 +85,11 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
         first->held_back = delivery;
         return;
     }
-    if (second->attempt > first->attempt)
-        first->attempt = second->attempt;
+    /* A run under way may be the very attempt that led to the second, made again after a cut. */
+    uint32_t *known = has_begun(first) ? &first->attempts_known : &first->attempt;
+    uint32_t count = has_begun(first) ? second->attempt - 1 : second->attempt;
+    if (count > *known)
+        *known = count;
     delivery->next = first->joined;
     first->joined = delivery;
 }

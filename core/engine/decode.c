@@ -192,6 +192,8 @@ struct lvt_event *lvt_decode(struct lvt_engine *engine, struct lvt_delivery *del
     event->attempt = attempts_made(delivery) + 1;
     event->priority = -1;
     find_origin(event);
+    if (lvt_bytes_is(header_text(&delivery->properties.headers, LVT_HEADER_WAITS_FOR), "redis"))
+        event->waits_for = LVT_SERVICE_REDIS;
     enum leveret_code code = read_event(engine, event, &err);
     if (code == LEVERET_NO_MEMORY)
         return NULL;

@@ -54,7 +54,7 @@ struct lvt_effect *lvt_effect_new(struct lvt_run *run, enum lvt_effect_kind kind
 void lvt_effect_free(struct lvt_effect *effect);
 /* Sends it in the run's transaction, which is opened for it if need be. */
 void lvt_effect_need_tx(struct lvt_effect *effect);
-void lvt_effect_outage(struct lvt_run *run, const char *why);
+void lvt_effect_outage(struct lvt_run *run, enum lvt_service service, const char *why);
 
 /* publish.c */
 void lvt_publishing_send_in_tx(struct lvt_effect *effect);

@@ -39,14 +39,15 @@ void lvt_effect_free(struct lvt_effect *effect) {
     free(effect);
 }
 
-void lvt_effect_outage(struct lvt_run *run, const char *why) {
-    const struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(why)};
+void lvt_effect_outage(struct lvt_run *run, enum lvt_service service, const char *why) {
+    const struct lvt_verdict verdict = {
+        .kind = LVT_VERDICT_OUTAGE, .reason = lvt_bytes_of(why), .service = service};
     lvt_run_stop(run, &verdict);
 }
 
 static void out_of_memory_due(struct lvt_timer *timer) {
     struct lvt_run *run = LVT_CONTAINER_OF(timer, struct lvt_run, timeout);
-    lvt_effect_outage(run, "out of memory");
+    lvt_effect_outage(run, LVT_SERVICE_NONE, "out of memory");
 }
 
 void lvt_effect_starve(struct lvt_run *run) {
@@ -78,7 +79,7 @@ static void rows_answered(void *ctx, enum lvt_answer answer, const struct lvt_ro
     lvt_rows_done *done = effect->done.rows;
     void *done_ctx = effect->ctx;
     if (answer == LVT_ANSWER_OUTAGE) {
-        lvt_effect_outage(run, "PostgreSQL is away");
+        lvt_effect_outage(run, LVT_SERVICE_POSTGRES, "PostgreSQL is away");
         return;
     }
     struct lvt_engine *engine = effect->engine;
@@ -108,12 +109,12 @@ static void number_answered(void *ctx, enum lvt_answer answer, const struct lvt_
     struct lvt_effect *effect = ctx;
     struct lvt_run *run = effect->run;
     if (answer == LVT_ANSWER_OUTAGE) {
-        lvt_effect_outage(run, "PostgreSQL is away");
+        lvt_effect_outage(run, LVT_SERVICE_POSTGRES, "PostgreSQL is away");
         return;
     }
     if (answer == LVT_ANSWER_OK) {
         if (!lvt_invalidation_keep(run, effect->patterns[effect->answered], rows)) {
-            lvt_effect_outage(run, "out of memory");
+            lvt_effect_outage(run, LVT_SERVICE_NONE, "out of memory");
             return;
         }
         if (++effect->answered < effect->asked) {
@@ -170,7 +171,8 @@ static void begun(void *ctx, enum lvt_tx_result result, const struct lvt_sql_err
         return;
     }
     struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,
-                                  .reason = LVT_LITERAL("PostgreSQL is away")};
+                                  .reason = LVT_LITERAL("PostgreSQL is away"),
+                                  .service = LVT_SERVICE_POSTGRES};
     if (result == LVT_TX_DUPLICATE)
         verdict.kind = LVT_VERDICT_DUPLICATE;
     if (result == LVT_TX_ERROR) {
@@ -283,7 +285,7 @@ static void reply_answered(void *ctx, enum lvt_answer answer, const struct lvt_r
     if (!run)
         return;
     if (answer == LVT_ANSWER_OUTAGE) {
-        lvt_effect_outage(run, "Redis is away");
+        lvt_effect_outage(run, LVT_SERVICE_REDIS, "Redis is away");
         return;
     }
     lvt_run_enter(run);
@@ -310,7 +312,7 @@ static void removed_answered(void *ctx, enum lvt_answer answer, int64_t removed,
         effect->error = strdup(error);
     if (answer == LVT_ANSWER_OUTAGE && run) {
         /* the run's end makes an orphan of this effect, which its other answers still need */
-        lvt_effect_outage(run, "Redis is away");
+        lvt_effect_outage(run, LVT_SERVICE_REDIS, "Redis is away");
         run = NULL;
     }
     if (effect->answered < effect->asked)

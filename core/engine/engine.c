@@ -26,6 +26,7 @@ enum leveret_code lvt_engine_new(const struct lvt_engine_options *options,
                                                   .max_attempts = options->max_attempts};
     for (size_t i = 0; i < options->routes->handler_count; i++)
         options->routes->handlers[i]->engine = engine;
+    lvt_outages_init(engine);
     *ret_engine = engine;
     return LEVERET_OK;
 }
@@ -120,6 +121,7 @@ bool lvt_engine_pump(struct lvt_engine *engine) {
     lvt_claim_step(engine);
     bool more = lvt_run_step(engine);
     lvt_settle_step(engine);
+    more = lvt_outage_step(engine) || more;
     lvt_handlers_sweep(engine);
     engine->broker.flush(engine->broker.self);
     return more;
@@ -143,6 +145,7 @@ static bool begun(const struct lvt_event *event) {
 void lvt_engine_drain(struct lvt_engine *engine) {
     engine->draining = true;
     decode_step(engine);
+    lvt_outages_end(engine);
     engine->to_claim = (struct lvt_event_list){0};
     engine->startable = engine->startable_last = NULL;
     for (size_t i = 0; i < engine->options.routes->handler_count; i++) {
@@ -191,6 +194,7 @@ void lvt_engine_abandon(struct lvt_engine *engine) {
 void lvt_engine_free(struct lvt_engine *engine) {
     if (!engine)
         return;
+    lvt_outages_end(engine);
     while (engine->all)
         lvt_event_forget(engine, engine->all); /* which may hand deliveries back */
     while (engine->arrived) {

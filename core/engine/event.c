@@ -94,6 +94,7 @@ void lvt_event_forget(struct lvt_engine *engine, struct lvt_event *event) {
     struct lvt_delivery *joined = event->joined;
     lvt_timer_stop(engine->clock.timers, &event->timer);
     lvt_claim_end(engine, event);
+    lvt_outage_left(engine, event);
     lvt_event_enter(engine, event, LVT_STAGE_DECODED);
     lvt_event_unlist(engine, event);
     if (event->held_back)

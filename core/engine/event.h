@@ -35,6 +35,7 @@ struct lvt_event {
     struct lvt_bytes payload;               /* JSON, a slice of the body */
     struct lvt_bytes exchange, routing_key; /* as first published */
     uint32_t attempt;                       /* starts at 1 */
+    uint32_t attempts_known;                /* made, says a copy that came while this one ran */
     uint32_t max_attempts;                  /* what the event itself asks for; 0: the handler's */
     int64_t priority;                       /* likewise, or what it was published with; -1: none */
     uint64_t asked_delay_ms;                /* likewise, while it has not been served */
@@ -51,6 +52,9 @@ struct lvt_event {
     uint32_t crashes; /* how often it has */
 
     struct lvt_run *run;
+    enum lvt_service waits_for; /* its message says so: it met that one's outage */
+    enum lvt_service tries;     /* let go to find out whether that one is back */
+    bool put_off;               /* its message is to say that it waits for Redis */
     uint64_t duration_ms;
     uint32_t conflicts; /* transactions that PostgreSQL asked to run again */
 

@@ -14,7 +14,8 @@
 
 static bool is_replaced(struct lvt_bytes name, bool failed) {
     static const char *const always[] = {LVT_HEADER_ATTEMPT, LVT_HEADER_ORIGIN_EXCHANGE,
-                                         LVT_HEADER_ORIGIN_ROUTING_KEY, LVT_HEADER_ORIGIN_QUEUE};
+                                         LVT_HEADER_ORIGIN_ROUTING_KEY, LVT_HEADER_ORIGIN_QUEUE,
+                                         LVT_HEADER_WAITS_FOR};
     static const char *const of_failures[] = {LVT_HEADER_ERROR, LVT_HEADER_TRACE,
                                               LVT_HEADER_HANDLER};
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
@@ -98,6 +99,8 @@ enum leveret_code lvt_message_build(struct lvt_event *event, uint32_t attempts_m
     drop_replaced(out, story != LVT_STORY_NONE);
     if (!event->dead)
         add_wishes(event, &properties);
+    if (event->put_off)
+        lvt_headers_add_text(out, LVT_HEADER_WAITS_FOR, LVT_LITERAL("redis"));
     lvt_headers_add_integer(out, LVT_HEADER_ATTEMPT, attempts_made);
     lvt_headers_add_text(out, LVT_HEADER_ORIGIN_EXCHANGE, event->exchange);
     lvt_headers_add_text(out, LVT_HEADER_ORIGIN_ROUTING_KEY, event->routing_key);

@@ -13,6 +13,7 @@
 #define LVT_HEADER_ERROR "leveret-error"
 #define LVT_HEADER_TRACE "leveret-trace"
 #define LVT_HEADER_HANDLER "leveret-handler"
+#define LVT_HEADER_WAITS_FOR "leveret-waits-for" /* it met an outage of "redis" */
 
 /* How much of a failure's story goes along. */
 enum lvt_story {

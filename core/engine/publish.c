@@ -43,7 +43,8 @@ static void published(struct lvt_engine *engine, struct lvt_publish *publish) {
     if (publish->result == LVT_PUBLISH_CONFIRMED)
         answer(effect, LVT_ANSWER_OK, NULL);
     else if (publish->result == LVT_PUBLISH_DROPPED && effect->run)
-        lvt_effect_outage(effect->run, "RabbitMQ is away"); /* an orphan now, freed at the end */
+        /* an orphan now, freed at the end */
+        lvt_effect_outage(effect->run, LVT_SERVICE_NONE, "RabbitMQ is away");
     else
         answer(effect, LVT_ANSWER_ERROR, publish->reason);
 }
@@ -62,7 +63,7 @@ static void written(void *ctx, enum lvt_answer result, const struct lvt_rows *ro
     struct lvt_effect *effect = ctx;
     (void)rows;
     if (result == LVT_ANSWER_OUTAGE)
-        lvt_effect_outage(effect->run, "PostgreSQL is away");
+        lvt_effect_outage(effect->run, LVT_SERVICE_POSTGRES, "PostgreSQL is away");
     else
         answer(effect, result, result == LVT_ANSWER_ERROR ? error->text : NULL);
 }

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/timers.h"
 #include "config/options.h"
+#include "engine/verdict.h"
 
 struct lvt_engine;
 struct lvt_event;
@@ -33,6 +34,7 @@ struct lvt_queue {
     enum lvt_envelope_kind envelope;
     struct lvt_handler **handlers;
     size_t handler_count;
+    uint32_t held; /* the engine's: events that wait for a service that is away */
 };
 
 /* What runs a handler. All calls are on the loop's thread. */
@@ -42,6 +44,13 @@ struct lvt_runtime {
     /* Forgets a run that has not finished: nothing of it is touched afterwards. */
     void (*abort)(void *self, struct lvt_run *run);
     void (*destroy)(void *self);
+};
+
+/* What became of the runs that a handler began during an outage. */
+struct lvt_handler_outage {
+    uint64_t number; /* of the outage */
+    uint32_t met;
+    bool spared; /* a run came to another end */
 };
 
 struct lvt_handler {
@@ -63,6 +72,7 @@ struct lvt_handler {
     uint32_t
         interrupted; /* of the running ones: at work for long, waiting for the loop's next turn */
     uint32_t tx_open;
+    struct lvt_handler_outage outages[LVT_SERVICES];
     double tokens; /* of the rate's bucket */
     uint64_t tokens_at_ms;
     struct lvt_timer rate_timer;

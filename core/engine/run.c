@@ -33,6 +33,14 @@ void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event) {
     lvt_handler_wake(engine, event->handler);
 }
 
+void lvt_run_queue_again(struct lvt_engine *engine, struct lvt_event *event) {
+    /* Another worker may have had it, and recorded it, while the ledger's session was lost. */
+    if (event->claimed && event->claimed_after != engine->sessions_lost)
+        lvt_claim_renew(engine, event);
+    else
+        lvt_run_queue(engine, event);
+}
+
 void lvt_handlers_wake(struct lvt_engine *engine) {
     for (size_t i = 0; i < engine->options.routes->handler_count; i++)
         lvt_handler_wake(engine, engine->options.routes->handlers[i]);
@@ -126,7 +134,7 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
         lvt_event_forget(engine, event);
         return;
     }
-    if (lvt_quarantine_holds(engine, event))
+    if (lvt_outage_holds(engine, event) || lvt_quarantine_holds(engine, event))
         return;
     if (!event->run)
         event->run = lvt_arena_alloc(&event->delivery->arena, sizeof *event->run);
@@ -231,6 +239,8 @@ void lvt_run_finish(struct lvt_run *run, const struct lvt_verdict *verdict) {
     lvt_effects_end(run);
     if (!commits(&event->verdict))
         lvt_effects_rollback(run); /* now: an answer must not find its effect gone */
+    if (!run->tx)
+        lvt_outage_note(run); /* else its commit tells */
     lvt_quarantine_end(run);
     for (struct lvt_handler *counts = run->handler; counts; counts = counts->successor) {
         counts->running--;

@@ -38,11 +38,7 @@ static bool any_live(struct lvt_engine *engine, const struct lvt_event *event) {
 
 static void turn_again(struct lvt_timer *timer) {
     struct lvt_event *event = lvt_event_of_timer(timer);
-    /* Another worker may have had it, and recorded it, while the ledger's session was lost. */
-    if (event->claimed && event->claimed_after != event->engine->sessions_lost)
-        lvt_claim_renew(event->engine, event);
-    else
-        lvt_run_queue(event->engine, event);
+    lvt_run_queue_again(event->engine, event);
 }
 
 /* Its turn comes again, at no cost of an attempt. */
@@ -80,6 +76,8 @@ static void send_on(struct lvt_engine *engine, struct lvt_event *event,
     uint32_t attempts_made = (event->run && story != LVT_STORY_NONE) || event->condemned
                                  ? event->attempt
                                  : event->attempt - 1;
+    if (attempts_made < event->attempts_known)
+        attempts_made = event->attempts_known;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_give_back(engine, event); /* until there is memory */
         return;
@@ -151,12 +149,15 @@ static void settle(struct lvt_engine *engine, struct lvt_event *event);
 static void committed(void *ctx, enum lvt_tx_result result, const struct lvt_sql_error *error) {
     struct lvt_event *event = ctx;
     struct lvt_engine *engine = event->engine;
-    struct lvt_verdict verdict = {
-        .kind = LVT_VERDICT_OUTAGE, .reason = LVT_LITERAL("PostgreSQL is away"), .after_ms = -1};
+    struct lvt_verdict verdict = {.kind = LVT_VERDICT_OUTAGE,
+                                  .reason = LVT_LITERAL("PostgreSQL is away"),
+                                  .after_ms = -1,
+                                  .service = LVT_SERVICE_POSTGRES};
     lvt_effects_tx_ended(engine, event->run);
     if (result == LVT_TX_OK || result == LVT_TX_DUPLICATE)
         event->claimed = false;
     if (result == LVT_TX_OK) {
+        lvt_outage_note(event->run);
         lvt_invalidations_start(engine, event->run);
         finish(engine, event);
         return;
@@ -170,6 +171,7 @@ static void committed(void *ctx, enum lvt_tx_result result, const struct lvt_sql
         memcpy(verdict.sqlstate, error->sqlstate, sizeof verdict.sqlstate);
     }
     lvt_event_judge(event, &verdict); /* its commit came to something else */
+    lvt_outage_note(event->run);
     lvt_event_append(&engine->to_settle, event);
 }
 
@@ -195,7 +197,10 @@ static void settle(struct lvt_engine *engine, struct lvt_event *event) {
         send_back(engine, event, (uint64_t)event->verdict.after_ms, LVT_STORY_NONE);
         break;
     case LVT_VERDICT_OUTAGE:
-        wait_for_turn(engine, event, WAIT_FIRST_MS, WAIT_CAP_MS);
+        if (event->verdict.service == LVT_SERVICE_NONE)
+            wait_for_turn(engine, event, WAIT_FIRST_MS, WAIT_CAP_MS);
+        else
+            lvt_outage_met(engine, event);
         break;
     }
 }

@@ -10,6 +10,19 @@
 
 #define LVT_RELAY_BUCKETS 1024
 
+/* The events that wait for a service that is away. */
+struct lvt_outage {
+    struct lvt_engine *engine;
+    enum lvt_service service;
+    bool on;
+    uint64_t number; /* of outages so far */
+    uint64_t began_ms;
+    struct lvt_event_list held;
+    unsigned trying, trying_max; /* events let go, to find out whether it is back */
+    uint32_t tries;              /* in a row, since one came through */
+    struct lvt_timer timer;      /* to the next of them */
+};
+
 struct lvt_engine {
     struct lvt_engine_options options;
     struct lvt_clock clock;
@@ -37,6 +50,7 @@ struct lvt_engine {
     struct lvt_outbox_row *relaying[LVT_RELAY_BUCKETS]; /* under way, by the hash of their key */
     uint32_t tx_open;
     uint64_t sessions_lost; /* by the ledger, so far */
+    struct lvt_outage outages[LVT_SERVICES];
     bool draining;
     size_t running;     /* handlers that have begun and not ended */
     unsigned entered;   /* how deep the loop's thread is in handlers' code */
@@ -103,6 +117,8 @@ void lvt_claims_lost(struct lvt_engine *engine);
 bool lvt_run_step(struct lvt_engine *engine);
 /* The event may run when its handler has room for it. */
 void lvt_run_queue(struct lvt_engine *engine, struct lvt_event *event);
+/* The same for one that waited: its claim may have been lost meanwhile. */
+void lvt_run_queue_again(struct lvt_engine *engine, struct lvt_event *event);
 /* Ends a run from the engine's side: the runtime forgets it. */
 void lvt_run_stop(struct lvt_run *run, const struct lvt_verdict *verdict);
 /* It may start some of the events that wait for it. */
@@ -123,6 +139,21 @@ struct lvt_event *lvt_quarantine_take(struct lvt_engine *engine);
 void lvt_quarantine_begin(struct lvt_run *run);
 void lvt_quarantine_end(struct lvt_run *run);
 void lvt_quarantine_settled(struct lvt_engine *engine, const struct lvt_event *event);
+
+/* outage.c */
+void lvt_outages_init(struct lvt_engine *engine);
+/* The event's run met the outage that its verdict names: it runs again when that is over. */
+void lvt_outage_met(struct lvt_engine *engine, struct lvt_event *event);
+/* True: it does not start now, and is not the caller's any more. */
+bool lvt_outage_holds(struct lvt_engine *engine, struct lvt_event *event);
+/* What a run came to, or its commit: it tells whether its handler can do without a service. */
+void lvt_outage_note(const struct lvt_run *run);
+/* The event leaves. */
+void lvt_outage_left(struct lvt_engine *engine, struct lvt_event *event);
+/* True when it has let some go, which the next pump starts. */
+bool lvt_outage_step(struct lvt_engine *engine);
+/* Nothing is held any more, and nothing will be. */
+void lvt_outages_end(struct lvt_engine *engine);
 
 /* effects.c */
 /* Nothing that the run asked for is answered any more. Its transaction stays open. */

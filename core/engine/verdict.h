@@ -17,6 +17,14 @@ enum lvt_verdict_kind {
     LVT_VERDICT_DUPLICATE, /* the transaction found the event's record */
 };
 
+/* Whose outage a run may meet. */
+enum lvt_service {
+    LVT_SERVICE_NONE, /* none that can be asked whether it is back: memory, a free connection */
+    LVT_SERVICE_POSTGRES,
+    LVT_SERVICE_REDIS,
+    LVT_SERVICES, /* their number */
+};
+
 #define LVT_REASON_MAX 1024
 #define LVT_TRACE_MAX 8192
 
@@ -25,8 +33,9 @@ struct lvt_verdict {
     enum lvt_verdict_kind kind;
     struct lvt_bytes reason;
     struct lvt_bytes trace;
-    int64_t after_ms; /* RETRY: -1 for the policy's delay; SNOOZE: the delay */
-    char sqlstate[6]; /* of the SQL error that nobody caught, or "" */
+    int64_t after_ms;         /* RETRY: -1 for the policy's delay; SNOOZE: the delay */
+    char sqlstate[6];         /* of the SQL error that nobody caught, or "" */
+    enum lvt_service service; /* OUTAGE: whose */
 };
 
 #endif
