@@ -71,8 +71,11 @@ static bool may_be_what_it_became(const struct lvt_event *first, const struct lv
            (second->attempt > first->attempt || first->verdict.kind == LVT_VERDICT_SNOOZE);
 }
 
-static bool has_begun(const struct lvt_event *event) {
-    return event->stage == LVT_STAGE_RUNNING || event->stage == LVT_STAGE_SETTLING;
+/* After a cut an attempt may be made once more while the retry that it led to is on its way. If it
+ * fails again it leads to the same retry, not to the one after. */
+static bool is_its_retry(const struct lvt_event *first, const struct lvt_event *second) {
+    bool begun = first->stage == LVT_STAGE_RUNNING || first->stage == LVT_STAGE_SETTLING;
+    return begun && second->attempt == first->attempt + 1;
 }
 
 /* The same event again: the broker lost sight of the first, or somebody published it twice. It must
@@ -85,11 +88,12 @@ static void join(struct lvt_engine *engine, struct lvt_event *first, struct lvt_
         first->held_back = delivery;
         return;
     }
-    /* A run under way may be the very attempt that led to the second, made again after a cut. */
-    uint32_t *known = has_begun(first) ? &first->attempts_known : &first->attempt;
-    uint32_t count = has_begun(first) ? second->attempt - 1 : second->attempt;
-    if (count > *known)
-        *known = count;
+    if (is_its_retry(first, second)) {
+        first->failed_before = true;
+    } else if (second->attempt > first->attempt) {
+        first->attempt = second->attempt;
+        first->failed_before = false;
+    }
     delivery->next = first->joined;
     first->joined = delivery;
 }

@@ -35,7 +35,7 @@ struct lvt_event {
     struct lvt_bytes payload;               /* JSON, a slice of the body */
     struct lvt_bytes exchange, routing_key; /* as first published */
     uint32_t attempt;                       /* starts at 1 */
-    uint32_t attempts_known;                /* made, says a copy that came while this one ran */
+    bool failed_before;                     /* this very attempt has, says a copy that came later */
     uint32_t max_attempts;                  /* what the event itself asks for; 0: the handler's */
     int64_t priority;                       /* likewise, or what it was published with; -1: none */
     uint64_t asked_delay_ms;                /* likewise, while it has not been served */

@@ -11,8 +11,8 @@
 
 /* Between two tries to find out. */
 #define TRY_FIRST_MS 500
-#define TRY_CAP_MS 5000
-/* So many runs that met the outage, and none that did not, tell that their handler needs the
+#define TRY_CAP_MS 3000
+/* So many runs that met the outage, and none that was done, tell that their handler needs the
  * service for whatever it does. */
 #define RUNS_THAT_TELL 8
 /* An event that there is no room to hold comes back after a quarter of the outage's time so far. */
@@ -194,9 +194,9 @@ void lvt_outage_note(const struct lvt_run *run) {
             continue;
         if (its->number != outage->number)
             *its = (struct lvt_handler_outage){.number = outage->number};
-        if (verdict->kind != LVT_VERDICT_OUTAGE)
+        if (verdict->kind == LVT_VERDICT_DONE || verdict->kind == LVT_VERDICT_DROP)
             its->spared = true;
-        else if (verdict->service == outage->service)
+        else if (verdict->kind == LVT_VERDICT_OUTAGE && verdict->service == outage->service)
             its->met++;
     }
 }

@@ -50,7 +50,7 @@ struct lvt_runtime {
 struct lvt_handler_outage {
     uint64_t number; /* of the outage */
     uint32_t met;
-    bool spared; /* a run came to another end */
+    bool spared; /* one was done all the same */
 };
 
 struct lvt_handler {

@@ -73,11 +73,9 @@ static void publish(struct lvt_engine *engine, struct lvt_event *event) {
 static void send_on(struct lvt_engine *engine, struct lvt_event *event,
                     struct lvt_destination destination, enum lvt_story story) {
     int64_t wall_ms = engine->clock.wall_ms(engine->clock.self);
-    uint32_t attempts_made = (event->run && story != LVT_STORY_NONE) || event->condemned
-                                 ? event->attempt
-                                 : event->attempt - 1;
-    if (attempts_made < event->attempts_known)
-        attempts_made = event->attempts_known;
+    bool failed =
+        (event->run && story != LVT_STORY_NONE) || event->condemned || event->failed_before;
+    uint32_t attempts_made = failed ? event->attempt : event->attempt - 1;
     if (lvt_message_build(event, attempts_made, story, wall_ms) != LEVERET_OK) {
         lvt_event_give_back(engine, event); /* until there is memory */
         return;

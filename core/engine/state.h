@@ -146,7 +146,7 @@ void lvt_outages_init(struct lvt_engine *engine);
 void lvt_outage_met(struct lvt_engine *engine, struct lvt_event *event);
 /* True: it does not start now, and is not the caller's any more. */
 bool lvt_outage_holds(struct lvt_engine *engine, struct lvt_event *event);
-/* What a run came to, or its commit: it tells whether its handler can do without a service. */
+/* What a run came to, or its commit: tells whether its handler can do without a service. */
 void lvt_outage_note(const struct lvt_run *run);
 /* The event leaves. */
 void lvt_outage_left(struct lvt_engine *engine, struct lvt_event *event);

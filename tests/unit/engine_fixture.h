@@ -96,6 +96,7 @@ struct world {
     enum lvt_answer query_answer;
     enum lvt_tx_result commit_result; /* of the next `commit_failures` commits */
     unsigned commit_failures;
+    bool copies; /* a delivery may be the retry of the run that it joins */
     bool ended;       /* drained and abandoned by the test */
     char sqlstate[6]; /* of the errors of queries and commits */
 };
@@ -230,7 +231,7 @@ static inline bool is_safe(const struct world *world, const struct lvt_delivery 
     made = made < 0 ? 0 : made;
     for (size_t i = 0; i < world->confirmed_count; i++) {
         const struct confirmed *confirmed = &world->confirmed[i];
-        int64_t least = confirmed->dead || !confirmed->failed ? made : made + 1;
+        int64_t least = confirmed->dead || !confirmed->failed || world->copies ? made : made + 1;
         if (confirmed->forwarded && lvt_bytes_is(queue, LVT_OUTGOING_QUEUE))
             least = 0; /* however many tries that took */
         if (lvt_bytes_is(id, confirmed->id) && confirmed->attempt >= least)

@@ -122,7 +122,7 @@ static void redis_away_costs_no_attempt(void **state) {
         lvt_memory_cache_set_ready(world->cache, false);
         publish(world, "a", "e1");
         advance(world, 20000);
-        assert_true(script->aborts > 1);
+        assert_int_equal(script->aborts, 1);
         lvt_memory_cache_set_ready(world->cache, true);
         advance(world, 30000);
         assert_int_equal(script->attempt, 1);
