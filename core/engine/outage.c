@@ -83,11 +83,18 @@ bool lvt_outage_step(struct lvt_engine *engine) {
     bool some = false;
     for (int i = 0; i < LVT_SERVICES; i++)
         if (engine->outages[i].on)
-            some = step(&engine->outages[i]) || some;
+            some |= step(&engine->outages[i]);
     return some;
 }
 
+static bool is_done(const struct lvt_event *event) {
+    return event->verdict.kind == LVT_VERDICT_DONE || event->verdict.kind == LVT_VERDICT_DROP;
+}
+
+/* NULL when it was none. */
 static struct lvt_outage *end_try(struct lvt_engine *engine, struct lvt_event *event) {
+    if (event->tries == LVT_SERVICE_NONE)
+        return NULL;
     struct lvt_outage *outage = &engine->outages[event->tries];
     event->tries = LVT_SERVICE_NONE;
     outage->trying--;
@@ -95,9 +102,9 @@ static struct lvt_outage *end_try(struct lvt_engine *engine, struct lvt_event *e
 }
 
 void lvt_outage_left(struct lvt_engine *engine, struct lvt_event *event) {
-    if (event->tries == LVT_SERVICE_NONE)
-        return;
     struct lvt_outage *outage = end_try(engine, event);
+    if (!outage || !is_done(event)) /* what failed tells nothing */
+        return;
     outage->trying_max++;
     outage->tries = 0;
 }
@@ -109,7 +116,6 @@ static void begin(struct lvt_outage *outage) {
     outage->number++;
     outage->began_ms = now_ms(outage->engine);
     outage->tries = 0;
-    outage->trying_max = 0;
 }
 
 /* All that the handler does needs the service. */
@@ -158,16 +164,11 @@ void lvt_outage_met(struct lvt_engine *engine, struct lvt_event *event) {
         lvt_event_forget(engine, event);
         return;
     }
-    LVT_LOG(engine->options.log, LVT_DEBUG, "waits for a service that is away",
-            LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
-            LVT_STRING("handler", event->handler->name),
-            LVT_STRING("version", event->handler->version),
-            LVT_TEXT("reason", event->verdict.reason));
-    if (event->tries == outage->service)
-        end_try(engine, event)->trying_max = 0;
-    lvt_outage_left(engine, event);
+    lvt_outcome_waits(engine, event);
+    (void)end_try(engine, event);
     if (!outage->on)
         begin(outage);
+    outage->trying_max = 0;
     keep(outage, event);
 }
 
@@ -178,7 +179,7 @@ bool lvt_outage_holds(struct lvt_engine *engine, struct lvt_event *event) {
             continue;
         if (event->waits_for != outage->service && !stops(outage, event->handler))
             continue;
-        lvt_outage_left(engine, event);
+        (void)end_try(engine, event);
         keep(outage, event);
         return true;
     }
@@ -186,7 +187,7 @@ bool lvt_outage_holds(struct lvt_engine *engine, struct lvt_event *event) {
 }
 
 void lvt_outage_note(const struct lvt_run *run) {
-    const struct lvt_verdict *verdict = &run->event->verdict;
+    const struct lvt_event *event = run->event;
     for (int i = 0; i < LVT_SERVICES; i++) {
         const struct lvt_outage *outage = &run->engine->outages[i];
         struct lvt_handler_outage *its = &run->handler->outages[i];
@@ -194,9 +195,10 @@ void lvt_outage_note(const struct lvt_run *run) {
             continue;
         if (its->number != outage->number)
             *its = (struct lvt_handler_outage){.number = outage->number};
-        if (verdict->kind == LVT_VERDICT_DONE || verdict->kind == LVT_VERDICT_DROP)
+        if (is_done(event))
             its->spared = true;
-        else if (verdict->kind == LVT_VERDICT_OUTAGE && verdict->service == outage->service)
+        else if (event->verdict.kind == LVT_VERDICT_OUTAGE &&
+                 event->verdict.service == outage->service)
             its->met++;
     }
 }

@@ -61,6 +61,14 @@ static void report_joined(struct lvt_engine *engine, const struct lvt_event *eve
             LVT_STRING("queue", event->delivery->queue->name));
 }
 
+void lvt_outcome_waits(const struct lvt_engine *engine, const struct lvt_event *event) {
+    LVT_LOG(engine->options.log, LVT_DEBUG, "waits for its turn to come again",
+            LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
+            LVT_STRING("handler", event->handler->name),
+            LVT_STRING("version", event->handler->version),
+            LVT_TEXT("reason", event->verdict.reason));
+}
+
 /* Retries are logged and counted once the broker has them; a snooze is not counted as a retry. */
 void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event) {
     const struct lvt_log *log = engine->options.log;

@@ -48,11 +48,7 @@ static void wait_for_turn(struct lvt_engine *engine, struct lvt_event *event, ui
         lvt_event_forget(engine, event);
         return;
     }
-    LVT_LOG(engine->options.log, LVT_DEBUG, "waits for its turn to come again",
-            LVT_TEXT("event", event->type), LVT_TEXT("id", event->id),
-            LVT_STRING("handler", event->handler->name),
-            LVT_STRING("version", event->handler->version),
-            LVT_TEXT("reason", event->verdict.reason));
+    lvt_outcome_waits(engine, event);
     lvt_event_enter(engine, event, LVT_STAGE_WAITING);
     lvt_event_wait(engine, event, first_ms, cap_ms, turn_again);
 }

@@ -185,5 +185,7 @@ void lvt_settle_published(void *ctx, struct lvt_publish *list);
 
 /* outcome.c: the log line and the counters of what became of an event. */
 void lvt_outcome_report(struct lvt_engine *engine, struct lvt_event *event);
+/* Nothing has become of it yet. */
+void lvt_outcome_waits(const struct lvt_engine *engine, const struct lvt_event *event);
 
 #endif

@@ -19,6 +19,7 @@ struct sim_run {
     unsigned steps;
     bool will_insert;
     unsigned statements; /* not answered */
+    bool asks_redis;     /* and has no answer */
     int verdict;
     int64_t after_ms;
     char sqlstate[6];
@@ -142,13 +143,17 @@ static void on_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *ro
 
 static void on_reply(void *ctx, enum lvt_answer answer, const struct lvt_reply *reply,
                      const char *error) {
+    struct sim_run *run = answered(ctx);
     (void)answer, (void)reply, (void)error;
-    go_on(answered(ctx));
+    run->asks_redis = false;
+    go_on(run);
 }
 
 static void on_invalidated(void *ctx, enum lvt_answer answer, int64_t removed, const char *error) {
+    struct sim_run *run = answered(ctx);
     (void)answer, (void)removed, (void)error;
-    go_on(answered(ctx));
+    run->asks_redis = false;
+    go_on(run);
 }
 
 static void on_response(void *ctx, const struct lvt_http_response *response, const char *error) {
@@ -195,11 +200,13 @@ static void invalidate(struct sim_run *run) {
         snprintf(run->patterns[i], sizeof run->patterns[i], "k:%u:%zu", run->fact->index, i);
         patterns[i] = lvt_bytes_of(run->patterns[i]);
     }
+    run->asks_redis = run->run->tx == NULL;
     lvt_effect_invalidate(run->run, patterns, count, on_invalidated, run);
 }
 
 static void redis(struct sim_run *run) {
     const struct lvt_bytes argv[] = {LVT_LITERAL("INCR"), LVT_LITERAL("n")};
+    run->asks_redis = true;
     lvt_effect_redis(run->run, argv, 2, on_reply, run);
 }
 
@@ -298,6 +305,10 @@ static void stop(void *self, struct lvt_run *lvt_run) {
     bool waits_for_pool = run->statements > 0 && !lvt_run->tx_open;
     if (worker->in_timers && !waits_for_pool)
         note_failure(run, -1);
+    if (!worker->in_timers && run->asks_redis) {
+        run->fact->met_in[worker->index] = worker->life;
+        run->fact->met_after[worker->index] = worker->signs;
+    }
     leave(run);
 }
 

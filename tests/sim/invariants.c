@@ -16,8 +16,10 @@ static bool done_for_good(const struct sim_fact *fact) {
 void sim_check_ack(struct sim_worker *worker, const struct sim_handed *handed) {
     struct sim *sim = worker->sim;
     const struct sim_fact *fact = handed->fact;
-    if (done_for_good(fact))
+    if (done_for_good(fact)) {
+        worker->signs++;
         return;
+    }
     if (!sim_broker_has_another(sim, fact, handed->message, 0))
         sim_fail(sim, "worker %u acks fact %u, which is neither recorded nor confirmed elsewhere",
                  worker->index, fact->index);
@@ -58,6 +60,15 @@ static void check_alone(struct sim *sim, const struct sim_worker *worker,
         sim_fail(sim, "fact %u is a dead letter, and runs again", fact->index);
 }
 
+/* Without an id a delivery that was cut off comes again as another event. */
+static void check_outage(struct sim *sim, const struct sim_worker *worker,
+                         const struct sim_fact *fact) {
+    if (fact->id[0] && fact->excuses == 0 && fact->met_in[worker->index] == worker->life &&
+        fact->met_after[worker->index] == worker->signs)
+        sim_fail(sim, "worker %u runs fact %u again although Redis has not answered", worker->index,
+                 fact->index);
+}
+
 static void check_event(struct sim *sim, const struct lvt_event *event,
                         const struct sim_fact *fact) {
     char start[32];
@@ -88,6 +99,7 @@ void sim_check_start(struct sim_worker *worker, const struct lvt_run *run, struc
     check_event(sim, run->event, fact);
     check_attempt(sim, fact, run->event->attempt);
     check_alone(sim, worker, fact);
+    check_outage(sim, worker, fact);
 }
 
 static void check_message(struct sim *sim, const struct lvt_publish *publish,

@@ -17,7 +17,12 @@ a returned publish counts as confirmed|settle.c|s/(result == LVT_PUBLISH_)CONFIR
 a refused publish counts as confirmed|settle.c|s/(result == LVT_PUBLISH_)CONFIRMED\)/$1CONFIRMED || event->publish.result == LVT_PUBLISH_REFUSED)/
 publish without a live delivery|settle.c|s/if \(!any_live\(engine, event\)\)/if (0)/
 joined deliveries are not acked|settle.c|s/(also = )event->joined; also; also = also->next\)\n(        engine->broker.ack)/$1NULL; also; also = also->next)\n$2/
-an outage costs an attempt|settle.c|s/(case LVT_VERDICT_OUTAGE:\n\s+)wait_for_turn\(.*?\);/$1settle_failure(engine, event);/
+an outage costs an attempt|settle.c|s/lvt_outage_met\(engine, event\);/settle_failure(engine, event);/
+an outage is over after a while|settle.c|s/event->verdict.service == LVT_SERVICE_NONE/true/
+an event runs again before Redis answers|outage.c|s/if \(answer != LVT_ANSWER_OUTAGE\)/if (true)/
+what is put off does not say why|message.c|s/if \(event->put_off\)/if (false)/
+what is put off runs when it comes back|outage.c|s/event->waits_for != outage->service && //
+a shutdown keeps what is held|engine.c|s/lvt_outages_end\(engine\);\n(    engine->to_claim)/$1/
 one retry too few|settle.c|s/event->attempt > (lvt_event_retries)/event->attempt >= $1/
 one retry too many|settle.c|s/event->attempt > (lvt_event_retries\(event\))/event->attempt > $1 + 1/
 delays do not grow|settle.c|s/(lvt_retry_delay\(policy, )event->attempt - 1/${1}0/
@@ -26,14 +31,15 @@ a commit's outage counts as done|settle.c|s/if \(result == LVT_TX_OK\) \{/if (re
 a commit's outage counts as a duplicate|settle.c|s/if \(result == LVT_TX_DUPLICATE\)\n/if (result != LVT_TX_ERROR)\n/
 a commit's error counts as an outage|settle.c|s/if \(result == LVT_TX_ERROR\) \{/if (0) {/
 a snooze costs an attempt|settle.c|s/event->run && story != LVT_STORY_NONE/event->run/
-a failure costs no attempt|settle.c|s/(event->condemned\s+\? event->attempt)/$1 - 1/
+a failure costs no attempt|settle.c|s/failed \? event->attempt :/failed ? event->attempt - 1 :/
 a retry may be acked by its own confirm|claim.c|s/return \(first->publishing/return false && (false/
 a copy is acked by a second try|claim.c|s/ \|\| waits_to_send//
-a copy's attempts are forgotten|claim.c|s/if \(second->attempt > first->attempt\)/if (false)/
+a copy's attempts are forgotten|claim.c|s/else if \(second->attempt > first->attempt\)/else if (false)/
+a failure before is forgotten|claim.c|s/first->failed_before = true/first->failed_before = false/
 a busy event runs|claim.c|s/case LVT_CLAIM_BUSY:\n/case LVT_CLAIM_BUSY: event->claimed = true; lvt_run_queue(engine, event); break;\n/
 a recorded event runs|claim.c|s/case LVT_CLAIM_GOT:/case LVT_CLAIM_GOT: case 77:/; s/switch \(claim->result\)/switch (claim->result == LVT_CLAIM_DUPLICATE ? 77 : (int)claim->result)/
 claims outlive their session|engine.c|s/lvt_claims_lost\(ctx\);/;/
-a waiting event keeps a lost claim|settle.c|s/event->claimed_after != event->engine->sessions_lost/false/
+a waiting event keeps a lost claim|run.c|s/event->claimed_after != engine->sessions_lost/false/
 answers outlive their session|claim.c|s/take_answers\(engine\); .*//
 a duplicate keeps the verdict of an outage|claim.c|s/lvt_event_judge\(event, &duplicate\);//
 claims are not given up|claim.c|s/if \(event->claimed \|\| event->stage == LVT_STAGE_CLAIMING\)/if (event->stage == LVT_STAGE_CLAIMING)/

@@ -36,6 +36,7 @@ static void answered(struct sim *sim, struct sim_worker *worker, uint64_t number
     if (question->http) {
         answer_http(question, answer);
     } else if (question->reply) {
+        worker->signs += question->ping && answer != LVT_ANSWER_OUTAGE;
         question->reply(question->ctx, answer, answer == LVT_ANSWER_OK ? &reply : NULL, error);
     } else {
         if (answer == LVT_ANSWER_OK)
@@ -65,8 +66,10 @@ static struct sim_question *ask(struct sim_worker *worker, void *ctx) {
 
 static void command(void *self, const struct lvt_bytes *argv, size_t argc, lvt_reply_done *done,
                     void *ctx) {
-    (void)argv, (void)argc;
-    ask(self, ctx)->reply = done;
+    struct sim_question *question = ask(self, ctx);
+    (void)argc;
+    question->reply = done;
+    question->ping = lvt_bytes_is(argv[0], "PING");
 }
 
 static void invalidate(void *self, struct lvt_bytes pattern, lvt_invalidate_done *done, void *ctx) {

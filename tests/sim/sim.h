@@ -68,6 +68,8 @@ struct sim_fact {
     unsigned successes; /* runs that ended well; without an id this is all there is */
     unsigned running, running_on[SIM_WORKERS_MAX];
     uint64_t claimed_in[SIM_WORKERS_MAX];  /* the session that last got a claim of it */
+    uint64_t met_in[SIM_WORKERS_MAX];      /* the life in which it last met Redis' outage */
+    uint64_t met_after[SIM_WORKERS_MAX];   /* so many signs of life */
     uint64_t due_ms[SIM_ATTEMPTS_MAX + 1]; /* by attempt: no sooner than this; 0: not known */
     uint64_t snoozed_until_ms;
     bool recorded;
@@ -290,6 +292,7 @@ struct sim_question {
     lvt_invalidate_done *invalidate;
     lvt_http_done *http;
     void *ctx;
+    bool ping;
     char pattern[24];
 };
 
@@ -314,6 +317,7 @@ struct sim_worker {
     struct sim_link link;
     struct sim_ledger ledger;
     struct sim_question *questions;
+    uint64_t signs; /* that Redis may be well: it has answered a PING, or an event is done */
 };
 
 /* What a handler is like, the same in every worker. */
