@@ -11,6 +11,7 @@
 #define BACKOFF_CAP_MS 30000
 #define BACKOFF_STEPS 9
 #define EAGER_STEPS 4
+#define STARTING_STEP 1
 
 enum state { STATE_CLOSED, STATE_PAUSED, STATE_RESOLVING, STATE_CONNECTING, STATE_SETUP, STATE_UP };
 
@@ -99,8 +100,11 @@ static void lose(struct lvt_pg *pg, const struct leveret_error *err) {
     pg->options.down(pg->options.ctx, &copy);
 }
 
+/* A server that says that it is starting will not be long. */
 static void lose_connection(struct lvt_pg *pg) {
     struct leveret_error err;
+    if (pg->options.eager && lvt_pg_is_starting(pg->conn))
+        pg->step = STARTING_STEP;
     lvt_pg_explain_connection(pg->conn, &err);
     lose(pg, &err);
 }

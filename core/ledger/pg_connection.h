@@ -84,6 +84,8 @@ bool lvt_pg_failed(const PGresult *result);
 const char *lvt_pg_sqlstate(const PGresult *result);
 /* Whether the server, not the statement, is the trouble: it is ending, full, or only reads. */
 bool lvt_pg_is_outage(const char *sqlstate);
+/* Why a connection could not be made: the server is not ready yet. */
+bool lvt_pg_is_starting(const PGconn *conn);
 /* One line for people, with the next step where one is known. */
 void lvt_pg_explain(const PGresult *result, struct leveret_error *ret_err);
 

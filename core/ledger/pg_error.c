@@ -126,6 +126,11 @@ static const char *find_own_problem(const char *message, const char **ret_step) 
     return NULL;
 }
 
+bool lvt_pg_is_starting(const PGconn *conn) {
+    char state[6] = "";
+    return conn && find_sqlstate(PQerrorMessage(conn), state) && strcmp(state, "57P03") == 0;
+}
+
 void lvt_pg_explain_connection(const PGconn *conn, struct leveret_error *ret_err) {
     char state[6] = "";
     const char *message = conn ? PQerrorMessage(conn) : "out of memory", *step;

@@ -237,6 +237,63 @@ def test_redis_away_costs_a_handler_no_attempt(site, services, web):
     site.assert_settled(worker)
 
 
+def runs_of(web, site):
+    """How often each event ran, whatever became of it."""
+    paths = web.paths(f"/run/{site.prefix}/")
+    assert {path.rpartition("/")[2] for path in paths} <= {"1"}, "an outage costs no attempt"
+    return collections.Counter(path.split("/")[3] for path in paths)
+
+
+def test_an_event_runs_once_more_when_redis_is_back(site, services, web):
+    """However long that takes; and those that do without go on, though the others are more than half
+    of what the queue's consumer may hold."""
+    site.handler("may.need", f"""
+        ctx.http.request{{url = '{web.url}/run/{site.prefix}/' .. event.id .. '/' .. event.attempt}}
+        if event.payload.redis then ctx.redis.incr(MARKS .. ':count') end""",
+                 retry={"max": 0}, concurrency=5, prefetch=10)
+    worker = site.worker()
+    services.stop("redis")
+    not_ready(worker)
+    needs, does_not = set(), set()
+    for number in range(60):
+        needs_it = number % 3 == 0
+        (needs if needs_it else does_not).add(site.publish("may.need", {"redis": needs_it}))
+    worker.wait_outcomes("processed", len(does_not))
+    wait("all to run", lambda: set(runs_of(web, site)) == needs | does_not)
+    time.sleep(6)  # before, each ran again after 1, 3 and 7 s
+    assert set(runs_of(web, site).values()) == {1}
+    services.start("redis")
+    worker.wait_outcomes("processed", 60)
+    assert runs_of(web, site) == {**dict.fromkeys(needs, 2), **dict.fromkeys(does_not, 1)}
+    assert site.redis.get(site.marks_key + ":count") == str(len(needs))
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+
+
+def test_a_postgres_that_cannot_write_sees_few_events(site, web):
+    """A full disk, or too many connections: it answers, so nothing but trying tells when it is over."""
+    site.rows("create table full_disk ()")
+    site.rows("""create function fail() returns trigger language plpgsql as $$ begin
+        if exists (select from full_disk) then raise 'no space left on device' using errcode = '53100';
+        end if; return new; end $$""")
+    site.rows("create trigger full_disk before insert on runs for each row execute function fail()")
+    site.handler("load.event", f"""
+        ctx.http.request{{url = '{web.url}/run/{site.prefix}/' .. event.id .. '/' .. event.attempt}}
+        ctx.db.exec("insert into runs (event_id) values ($1)", event.id)""",
+                 retry={"max": 0}, concurrency=5, prefetch=40)
+    worker = site.worker()
+    site.rows("insert into full_disk default values")
+    ids = {site.publish("load.event") for _ in range(100)}
+    wait("a few runs", lambda: len(runs_of(web, site)) >= 8)
+    time.sleep(6)
+    assert sum(runs_of(web, site).values()) < 30
+    site.rows("delete from full_disk")
+    wait("their rows", lambda: {row[0] for row in site.runs()} == ids)
+    assert sum(runs_of(web, site).values()) < 140
+    assert max(runs_of(web, site).values()) <= 4
+    site.assert_settled(worker)
+
+
 @pytest.mark.parametrize("count, delay_s", [
     (100, 4), pytest.param(10000, 60, marks=pytest.mark.full)])
 def test_retries_outlive_a_broker_that_is_down_for_longer_than_their_delay(site, services, count,
