@@ -116,7 +116,7 @@ static void cache_up(struct sim *sim, struct sim_worker *worker, uint64_t a, uin
 static void lose_cache(struct sim *sim) {
     SIM_SAY(sim, "fault: the cache is away");
     sim->cache_down = true;
-    sim_after(sim, sim_below(sim, 3000), cache_up, NULL, 0, 0);
+    sim_after(sim, sim_below(sim, sim_chance(sim, 500) ? 3000 : 15000), cache_up, NULL, 0, 0);
 }
 
 /* ---- workers ---- */
