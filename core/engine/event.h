@@ -53,7 +53,7 @@ struct lvt_event {
 
     struct lvt_run *run;
     enum lvt_service waits_for; /* its message says so: it met that one's outage */
-    enum lvt_service tries;     /* let go to find out whether that one is back */
+    enum lvt_service probes;    /* it was let go to find out whether that one is back */
     bool put_off;               /* its message is to say that it waits for Redis */
     uint64_t duration_ms;
     uint32_t conflicts; /* transactions that PostgreSQL asked to run again */

@@ -61,7 +61,7 @@ static void try_later(struct lvt_outage *outage) {
 static void let_go(struct lvt_outage *outage) {
     struct lvt_event *event = lvt_event_take(&outage->held);
     event->handler->queue->held--;
-    event->tries = outage->service;
+    event->probes = outage->service;
     outage->trying++;
     lvt_run_queue_again(outage->engine, event);
 }
@@ -93,10 +93,10 @@ static bool is_done(const struct lvt_event *event) {
 
 /* NULL when it was none. */
 static struct lvt_outage *end_try(struct lvt_engine *engine, struct lvt_event *event) {
-    if (event->tries == LVT_SERVICE_NONE)
+    if (event->probes == LVT_SERVICE_NONE)
         return NULL;
-    struct lvt_outage *outage = &engine->outages[event->tries];
-    event->tries = LVT_SERVICE_NONE;
+    struct lvt_outage *outage = &engine->outages[event->probes];
+    event->probes = LVT_SERVICE_NONE;
     outage->trying--;
     return outage;
 }
@@ -175,7 +175,7 @@ void lvt_outage_met(struct lvt_engine *engine, struct lvt_event *event) {
 bool lvt_outage_holds(struct lvt_engine *engine, struct lvt_event *event) {
     for (int i = 0; i < LVT_SERVICES; i++) {
         struct lvt_outage *outage = &engine->outages[i];
-        if (!outage->on || event->tries == outage->service)
+        if (!outage->on || event->probes == outage->service)
             continue;
         if (event->waits_for != outage->service && !stops(outage, event->handler))
             continue;

@@ -111,56 +111,6 @@ static void joined_delivery_with_more_attempts_counts(void **state) {
     world_free(world);
 }
 
-/* After a cut an attempt is made once more, while the retry that it led to is on its way. */
-static void repeated_attempt_counts_once(void **state) {
-    static const enum lvt_verdict_kind ends[] = {LVT_VERDICT_RETRY, LVT_VERDICT_SNOOZE};
-    (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        struct world *world = world_new();
-        struct script *script = world_one(world, "a");
-        struct lvt_header made = number_header(LVT_HEADER_ATTEMPT, 1);
-        const struct lvt_verdict end = {.kind = ends[i], .after_ms = 100};
-        script->body = hold;
-        world->copies = true;
-        publish(world, "a", "e1");
-        go(world);
-        publish_event(world, "a", "e1", (struct lvt_headers){&made, 1});
-        go(world);
-        finish_with(script->held[0], &end);
-        advance(world, 100);
-        assert_int_equal(script->attempt, 2);
-        finish(script->held[0], LVT_VERDICT_DONE, NULL);
-        go(world);
-        assert_settled(world);
-        world_free(world);
-    }
-}
-
-/* One that is further on counts as it says. */
-static void repeated_attempt_may_be_an_old_one(void **state) {
-    struct world *world = world_new();
-    struct script *script = world_one(world, "a");
-    struct lvt_header made[] = {number_header(LVT_HEADER_ATTEMPT, 1),
-                                number_header(LVT_HEADER_ATTEMPT, 2)};
-    const struct lvt_verdict end = {.kind = LVT_VERDICT_SNOOZE, .after_ms = 100};
-    (void)state;
-    script->body = hold;
-    world->copies = true;
-    publish(world, "a", "e1");
-    go(world);
-    publish_event(world, "a", "e1", (struct lvt_headers){&made[0], 1});
-    go(world);
-    publish_event(world, "a", "e1", (struct lvt_headers){&made[1], 1});
-    go(world);
-    finish_with(script->held[0], &end);
-    advance(world, 100);
-    assert_int_equal(script->attempt, 3);
-    finish(script->held[0], LVT_VERDICT_DONE, NULL);
-    go(world);
-    assert_settled(world);
-    world_free(world);
-}
-
 static void events_without_an_id_all_run(void **state) {
     struct world *world = world_new();
     struct script *script = world_one(world, "a");
@@ -781,8 +731,6 @@ int main(void) {
         cmocka_unit_test(one_event_in_two_queues_runs_in_both),
         cmocka_unit_test(same_event_twice_at_once_runs_once),
         cmocka_unit_test(joined_delivery_with_more_attempts_counts),
-        cmocka_unit_test(repeated_attempt_counts_once),
-        cmocka_unit_test(repeated_attempt_may_be_an_old_one),
         cmocka_unit_test(events_without_an_id_all_run),
         cmocka_unit_test(busy_claim_is_looked_at_again),
         cmocka_unit_test(what_waits_is_looked_up_again_after_the_ledger_was_away),

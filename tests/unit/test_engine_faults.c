@@ -95,6 +95,60 @@ static void retry_that_comes_before_its_second_try_has_its_own_turn(void **state
     world_free(world);
 }
 
+static struct lvt_header attempts_made(int64_t count) {
+    return (struct lvt_header){
+        .name = LVT_LITERAL(LVT_HEADER_ATTEMPT), .kind = LVT_HEADER_INT64, .value.integer = count};
+}
+
+/* After a cut an attempt is made once more, while the retry that it led to is on its way. */
+static void repeated_attempt_counts_once(void **state) {
+    static const enum lvt_verdict_kind ends[] = {LVT_VERDICT_RETRY, LVT_VERDICT_SNOOZE};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world *world = world_new();
+        struct script *script = world_one(world, "a");
+        struct lvt_header made = attempts_made(1);
+        const struct lvt_verdict end = {.kind = ends[i], .after_ms = 100};
+        script->body = hold;
+        world->copies = true;
+        publish(world, "a", "e1");
+        go(world);
+        publish_event(world, "a", "e1", (struct lvt_headers){&made, 1});
+        go(world);
+        finish_with(script->held[0], &end);
+        advance(world, 100);
+        assert_int_equal(script->attempt, 2);
+        finish(script->held[0], LVT_VERDICT_DONE, NULL);
+        go(world);
+        assert_settled(world);
+        world_free(world);
+    }
+}
+
+/* One that is further on counts as it says. */
+static void repeated_attempt_may_be_an_old_one(void **state) {
+    struct world *world = world_new();
+    struct script *script = world_one(world, "a");
+    struct lvt_header made[] = {attempts_made(1), attempts_made(2)};
+    const struct lvt_verdict end = {.kind = LVT_VERDICT_SNOOZE, .after_ms = 100};
+    (void)state;
+    script->body = hold;
+    world->copies = true;
+    publish(world, "a", "e1");
+    go(world);
+    publish_event(world, "a", "e1", (struct lvt_headers){&made[0], 1});
+    go(world);
+    publish_event(world, "a", "e1", (struct lvt_headers){&made[1], 1});
+    go(world);
+    finish_with(script->held[0], &end);
+    advance(world, 100);
+    assert_int_equal(script->attempt, 3);
+    finish(script->held[0], LVT_VERDICT_DONE, NULL);
+    go(world);
+    assert_settled(world);
+    world_free(world);
+}
+
 static void failure_settles_the_redelivery(void **state) {
     struct world *world = world_new();
     struct script *script = world_one(world, "a");
@@ -658,6 +712,8 @@ int main(void) {
         cmocka_unit_test(redelivery_joins_its_run),
         cmocka_unit_test(claims_do_not_outlive_their_session),
         cmocka_unit_test(retry_that_comes_before_its_second_try_has_its_own_turn),
+        cmocka_unit_test(repeated_attempt_counts_once),
+        cmocka_unit_test(repeated_attempt_may_be_an_old_one),
         cmocka_unit_test(failure_settles_the_redelivery),
         cmocka_unit_test(redelivery_after_the_run_is_a_duplicate),
         cmocka_unit_test(failure_of_a_stale_run_is_not_published),
