@@ -12,8 +12,8 @@
 /* Between two tries to find out. */
 #define TRY_FIRST_MS 500
 #define TRY_CAP_MS 3000
-/* So many runs that met the outage, and none that was done, tell that their handler needs the
- * service for whatever it does. */
+/* So many runs in a row that met the outage tell that their handler needs the service for whatever
+ * it does; of Redis, only while none of its runs was done without. */
 #define RUNS_THAT_TELL 8
 /* An event that there is no room to hold comes back after a quarter of the outage's time so far. */
 #define PUT_OFF_LEAST_MS 1000
@@ -195,11 +195,13 @@ void lvt_outage_note(const struct lvt_run *run) {
             continue;
         if (its->number != outage->number)
             *its = (struct lvt_handler_outage){.number = outage->number};
-        if (is_done(event))
-            its->spared = true;
-        else if (event->verdict.kind == LVT_VERDICT_OUTAGE &&
-                 event->verdict.service == outage->service)
+        if (event->verdict.kind == LVT_VERDICT_OUTAGE && event->verdict.service == outage->service)
             its->met++;
+        if (!is_done(event))
+            continue;
+        /* A full disk lets some writes pass; but few can do without PostgreSQL's record. */
+        its->met = 0;
+        its->spared = outage->service == LVT_SERVICE_REDIS;
     }
 }
 

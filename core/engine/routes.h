@@ -49,8 +49,8 @@ struct lvt_runtime {
 /* What became of the runs that a handler began during an outage. */
 struct lvt_handler_outage {
     uint64_t number; /* of the outage */
-    uint32_t met;
-    bool spared; /* one was done all the same */
+    uint32_t met;    /* in a row */
+    bool spared;     /* one was done without the service */
 };
 
 struct lvt_handler {

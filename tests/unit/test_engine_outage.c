@@ -242,6 +242,32 @@ static void a_handler_that_always_needs_redis_waits(void **state) {
     world_free(world);
 }
 
+/* A full disk lets some writes pass, for which there was room. */
+static void a_few_that_come_through_do_not_keep_a_handler_going(void **state) {
+    struct world *world = world_new();
+    struct script *script = one(world);
+    (void)state;
+    world->query_answer = LVT_ANSWER_OUTAGE;
+    publish_some(world, "a", "p", 0, 1);
+    advance(world, 1);
+    publish_some(world, "a", "p", 1, 7);
+    go(world);
+    publish(world, "a", "done");
+    go(world);
+    publish_some(world, "a", "p", 8, 8);
+    go(world);
+    assert_int_equal(script->starts, 1 + 7 + 1 + 8);
+    publish_some(world, "a", "p", 16, 20);
+    publish(world, "a", "d");
+    go(world);
+    assert_int_equal(script->starts, 17);
+    world->query_answer = LVT_ANSWER_OK;
+    advance(world, 5000);
+    assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 36);
+    assert_settled(world);
+    world_free(world);
+}
+
 static void a_handler_that_can_do_without_goes_on(void **state) {
     struct world *world = world_new();
     struct script *script = one(world);
@@ -408,6 +434,7 @@ int main(void) {
         cmocka_unit_test(a_slow_try_does_not_hold_up_the_others),
         cmocka_unit_test(a_try_may_meet_another_outage),
         cmocka_unit_test(a_handler_that_always_needs_redis_waits),
+        cmocka_unit_test(a_few_that_come_through_do_not_keep_a_handler_going),
         cmocka_unit_test(a_handler_that_can_do_without_goes_on),
         cmocka_unit_test(those_that_go_on_have_room),
         cmocka_unit_test(those_that_need_postgres_stay),
