@@ -6,7 +6,7 @@ set -u -o pipefail
 
 usage() {
     cat <<'TEXT'
-usage: tests/services.sh VERB DIR
+usage: tests/services.sh VERB DIR [ARGUMENT...]
 
   start            stop what an earlier run left in DIR, then start all three with empty data
   stop             stop all three, and what else has a .pid file in DIR; keep only the logs
@@ -22,6 +22,7 @@ usage: tests/services.sh VERB DIR
                    everything; prints the user's URL
   disk-alarm-on    the same, as when its disk is full
   disk-alarm-off
+  rabbitmqctl      run rabbitmqctl on RabbitMQ's node with the arguments
 TEXT
 }
 
@@ -389,9 +390,10 @@ TEXT
     done
 }
 
-[ $# -eq 2 ] || { usage >&2 && exit $EX_USAGE; }
+[ $# -eq 2 ] || { [ $# -gt 2 ] && [ "$1" = rabbitmqctl ]; } || { usage >&2 && exit $EX_USAGE; }
 VERB=$1
 DIR=$(realpath -m -- "$2")
+shift 2
 if [ "$VERB" = stop ] && [ ! -d "$DIR" ]; then exit 0; fi
 mkdir -p "$DIR" || exit
 exec 9>>"$DIR/services.lock" || exit # one verb at a time
@@ -435,6 +437,11 @@ case $VERB in
         load_settings
         find_programs
         rabbitmq_writer
+        ;;
+    rabbitmqctl)
+        load_settings
+        find_programs
+        rabbitmq_control "$@"
         ;;
     *)
         usage >&2

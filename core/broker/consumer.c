@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/ack_outbox.h"
 #include "broker/ack_window.h"
@@ -35,6 +36,7 @@ struct consuming {
     uint64_t ticket; /* the topology must have been looked at since */
     uint64_t not_before_ms;
     unsigned cancels; /* by the broker, in a row */
+    bool refused;     /* so that it waits, whatever the connection does */
 };
 
 struct lvt_consumer {
@@ -365,6 +367,7 @@ static void started(struct lvt_consumer *consumer, const amqp_basic_consume_ok_t
     if (queue < consumer->queue_count && consumer->queues[queue].state == STARTING) {
         consumer->queues[queue].state = CONSUMING;
         consumer->queues[queue].cancels = 0;
+        consumer->queues[queue].refused = false;
         set_consuming(consumer, queue, true);
     }
 }
@@ -388,10 +391,49 @@ static void cancelled(struct lvt_consumer *consumer, struct lvt_link *link,
     set_consuming(consumer, number, false);
 }
 
-static enum leveret_code closed(struct lvt_consumer *consumer, const amqp_method_t *method,
-                                struct leveret_error *err) {
+/* The queue that the broker speaks of, of those that were asked for; where it cuts a long name, the
+ * first. NULL when none was. */
+static struct consuming *find_refused(struct lvt_consumer *consumer, const char *text) {
+    struct consuming *first = NULL;
+    for (size_t i = 0; i < consumer->queue_count; i++) {
+        char words[LVT_SHORT_MAX + 16];
+        struct consuming *queue = &consumer->queues[i];
+        if (queue->state != STARTING) {
+            continue;
+        }
+        snprintf(words, sizeof words, "queue '%s' ", queue->name);
+        if (strstr(text, words)) {
+            return queue;
+        }
+        first = first ? first : queue;
+    }
+    return first;
+}
+
+/* The channel, which is everybody's, is gone for it: the others come back at once, and this one
+ * later. */
+static enum leveret_code refused(struct lvt_consumer *consumer, struct lvt_link *link,
+                                 struct consuming *queue, const struct leveret_error *said,
+                                 struct leveret_error *err) {
+    uint64_t delay_ms = lvt_backoff_ms(++queue->cancels, &link->random);
+    LVT_LOG(consumer->broker->log, LVT_ERROR,
+            "RabbitMQ refuses a consumer; grant the user the read permission",
+            LVT_STRING("queue", queue->name), LVT_INTEGER("after_ms", (int64_t)delay_ms),
+            LVT_STRING("reason", said->text));
+    queue->refused = true;
+    queue->not_before_ms = lvt_now_ms() + delay_ms;
+    return leveret_fail(err, LEVERET_STATE, "%s", said->text);
+}
+
+static enum leveret_code closed(struct lvt_consumer *consumer, struct lvt_link *link,
+                                const amqp_method_t *method, struct leveret_error *err) {
     struct leveret_error said;
     int code = lvt_connection_closed(method, &said);
+    struct consuming *queue =
+        code == AMQP_ACCESS_REFUSED ? find_refused(consumer, said.text) : NULL;
+    if (queue) {
+        return refused(consumer, link, queue, &said, err);
+    }
     if (code == AMQP_NOT_FOUND) {
         uint64_t ticket = lvt_topology_request(consumer->broker);
         for (size_t i = 0; i < consumer->queue_count; i++) {
@@ -419,7 +461,7 @@ static enum leveret_code take_method(struct lvt_consumer *consumer, struct lvt_l
         return LEVERET_OK;
     case AMQP_CHANNEL_CLOSE_METHOD:
     case AMQP_CONNECTION_CLOSE_METHOD:
-        return closed(consumer, method, err);
+        return closed(consumer, link, method, err);
     default: /* basic.qos-ok, and what a later broker may add */
         return LEVERET_OK;
     }
@@ -587,7 +629,9 @@ static enum leveret_code session(struct lvt_link *link, struct leveret_error *er
     lvt_frames_init(&consumer->frames, &link->connection, body_limit, consumer);
     for (size_t i = 0; i < consumer->queue_count; i++) {
         consumer->queues[i].state = IDLE;
-        consumer->queues[i].not_before_ms = 0;
+        if (!consumer->queues[i].refused) {
+            consumer->queues[i].not_before_ms = 0;
+        }
     }
     consumer->last_epoch++;
     consumer->acked = false;

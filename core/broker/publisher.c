@@ -157,6 +157,12 @@ static void refuse_same_exchange(struct lvt_publisher *publisher, struct lvt_byt
     }
 }
 
+/* Whether it is the exchange that is missing, or closed to this user, and not one message. */
+static bool blames_exchange(int code, const char *text) {
+    return code == AMQP_NOT_FOUND ||
+           (code == AMQP_ACCESS_REFUSED && strstr(text, "access to exchange '"));
+}
+
 /* The broker closed the channel, or the connection, over something that was published. */
 static enum leveret_code take_close(struct lvt_publisher *publisher, const amqp_method_t *method,
                                     struct leveret_error *err) {
@@ -173,7 +179,7 @@ static enum leveret_code take_close(struct lvt_publisher *publisher, const amqp_
     }
     struct lvt_publish *publish = lvt_confirms_take_back(&publisher->confirms);
     answer(publisher, publish, LVT_PUBLISH_REFUSED, said.text);
-    if (code == AMQP_NOT_FOUND) {
+    if (blames_exchange(code, said.text)) {
         struct lvt_route route;
         lvt_route_of(publish, &route);
         refuse_same_exchange(publisher, route.exchange, said.text);

@@ -333,6 +333,7 @@ def handled_within(site, limit_s):
 @pytest.mark.parametrize("name, away_s, limit_s", [
     ("postgres", 10, 8), ("rabbitmq", 10, 8),
     pytest.param("postgres", 120, 5, marks=pytest.mark.full),
+    pytest.param("postgres", 600, 5, marks=pytest.mark.full),
     pytest.param("rabbitmq", 120, 5, marks=pytest.mark.full)])
 def test_a_server_that_was_away_for_long_is_found_again_at_once(
         site, services, web, name, away_s, limit_s):

@@ -92,7 +92,7 @@ def run_until_settled(site, kind, nth, name):
     path = site.write_config(shutdown_timeout_ms=2000, timeout_ms=5000,
                              log={"level": "warn", "format": "json"})
     for turn, order in enumerate(((kind, nth), (kind, 0))):
-        worker = Tortured(site.directory / f"torture-{name}-{turn}", path, ())
+        worker = Tortured(site.directory / f"torture-{name}-{turn}", path)
         worker.launch(*order)
         wait("every event to be settled, or the worker's end",
              lambda: (settled(site, recorded, found) and dead <= found) or not worker.running(), 60)

@@ -53,6 +53,7 @@ class Proxy:
     def __init__(self, port):
         self.target = port
         self.links = set()
+        self.accepted = 0
         self.holed = False
         self.slow_bytes_s = None
         self.fuse_bytes = None
@@ -126,6 +127,7 @@ class Proxy:
     async def _serve(self, reader, writer):
         link = Link(writer)
         self.links.add(link)
+        self.accepted += 1
         try:
             server_reader, server = await asyncio.open_connection("127.0.0.1", self.target)
             link.writers.append(server)

@@ -16,9 +16,10 @@ class Services:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
 
-    def run(self, verb, timeout_s=180):
-        result = subprocess.run([SCRIPT, verb, self.directory], timeout=timeout_s, text=True,
-                                stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    def run(self, verb, *arguments, timeout_s=180):
+        result = subprocess.run([SCRIPT, verb, self.directory, *arguments], timeout=timeout_s,
+                                text=True, stdin=subprocess.DEVNULL, capture_output=True,
+                                check=False)
         assert result.returncode == 0, f"services.sh {verb}: {result.stdout}{result.stderr}"
         return result.stdout
 
@@ -48,9 +49,6 @@ class Services:
         return urlsplit({"rabbitmq": self.rabbitmq_url, "postgres": self.database_url,
                          "redis": self.redis_url}[name]).port
 
-    def ports(self):
-        return set(map(self.port, NAMES))
-
     def database(self, name):
         """The URL of another database of the same server."""
         return urlsplit(self.database_url)._replace(path="/" + name).geturl()
@@ -74,6 +72,13 @@ class Services:
 
     def start(self, name):
         self.run("start-" + name)
+
+    def permit(self, user, *, configure=".*", write=".*", read=".*"):
+        """What a user of RabbitMQ, whose password is its name, may do; each a pattern of names. It is
+        made when there is none of it."""
+        if user not in self.run("rabbitmqctl", "list_users"):
+            self.run("rabbitmqctl", "add_user", user, user)
+        self.run("rabbitmqctl", "set_permissions", user, configure, write, read)
 
     @contextlib.contextmanager
     def alarm(self, kind="memory"):

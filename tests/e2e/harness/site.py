@@ -143,7 +143,7 @@ class Site:
     def worker(self, env=None, ready=True, under=(), arguments=(), **changes):
         """Starts a worker. Waits until it consumes from every queue, unless ready is false."""
         worker = Worker(self.directory / f"worker-{next(numbers)}", self.write_config(**changes),
-                        self.services.ports(), env, under, arguments)
+                        env, under, arguments)
         self.workers.append(worker)
         worker.start()
         if ready:

@@ -107,10 +107,9 @@ class Log:
 
 
 class Worker:
-    def __init__(self, directory, config_path, service_ports, env=None, under=(), arguments=()):
+    def __init__(self, directory, config_path, env=None, under=(), arguments=()):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir()
-        self.service_ports = service_ports
         self.config_path = config_path
         self.env = env
         self.under = under  # a command that runs it
@@ -181,10 +180,8 @@ class Worker:
     def _find_admin_port(self):
         if not self.running():
             raise RuntimeError(f"the worker ended: {self.log.text()[-3000:]}")
-        for port in re.findall(r"127\.0\.0\.1:(\d+)", self.log.text()):
-            if int(port) != 0 and int(port) not in self.service_ports:
-                return int(port)
-        return None
+        said = re.findall(r"metrics on http://127\.0\.0\.1:(\d+)/", self.log.text())
+        return int(said[-1]) if said else None
 
     def get(self, path, timeout_s=10):
         """Status and text of an admin page."""
