@@ -53,7 +53,8 @@ class Proxy:
     def __init__(self, port):
         self.target = port
         self.links = set()
-        self.accepted = 0
+        self.accepted = 0  # connections
+        self.passed = 0  # bytes, of both directions
         self.holed = False
         self.slow_bytes_s = None
         self.fuse_bytes = None
@@ -162,9 +163,11 @@ class Proxy:
         if fuse_bytes is not None and not (self.fuse_answers and writer is not link.writers[0]):
             self.fuse_bytes = None if size >= fuse_bytes else fuse_bytes - size
             if size >= fuse_bytes:
+                self.passed += fuse_bytes
                 writer.write(data[:fuse_bytes])
                 link.abort()
                 return b""
+        self.passed += size
         writer.write(data[:size])
         await writer.drain()
         return data[size:]
