@@ -1,9 +1,12 @@
 """A finished event is not run again: by id, type and queue."""
 import collections
+import random
+import threading
 import uuid
 
 import pytest
 
+from harness.broker import Broker
 from harness.waiting import wait
 
 SLOW = "ctx.redis.rpush(MARKS .. ':runs', event.id) ctx.sleep(60) mark(event, ctx)"
@@ -152,3 +155,48 @@ def test_20000_events_with_every_tenth_id_repeated(site, redis):
     rows = site.rows("select count(*), count(distinct event_id) from processed_events")
     assert rows == [(18000, 18000)]
     site.assert_settled(worker)
+
+
+def publish_all(site, ids):
+    broker = Broker(site.services.rabbitmq_url)
+    for event in ids:
+        broker.publish("", site.queue("thing.made"), '{"event": "thing.made", "payload": {}}',
+                       message_id=event, confirm=False)
+    broker.close()
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.full)])
+def test_ten_copies_of_each_by_four_publishers_to_two_workers(site, count):
+    """In any order, some at once and some when the first is long done; half of them write to the
+    database. One run, one record, one row each."""
+    site.handler("thing.made", """
+        ctx.redis.rpush(MARKS .. ':runs', event.id)
+        ctx.sleep(tonumber(event.id:sub(-1)) * 10)
+        if event.id:sub(1, 2) == 'db' then
+          ctx.db.exec('insert into runs (event_id) values ($1)', event.id)
+        end""", concurrency=50)
+    workers = [site.worker(lanes=2, log={"level": "info"}) for _ in range(2)]
+    wait("all lanes to consume", lambda: site.broker.consumers(site.queue("thing.made")) == 4)
+    ids = [f"{'db' if number % 2 else 'no'}-{number}" for number in range(count)]
+    copies = ids * 10
+    random.Random(count).shuffle(copies)
+    threads = [threading.Thread(target=publish_all, args=(site, copies[part::4]))
+               for part in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    def settled(outcome):
+        return sum(worker.outcomes(outcome) for worker in workers)
+
+    wait("all copies to be settled", lambda: (settled("processed"), settled("duplicate")) ==
+         (count, 9 * count), 60 + count / 50)
+    runs = collections.Counter(site.redis.lrange(site.marks_key + ":runs", 0, -1))
+    site.redis.delete(site.marks_key + ":runs")
+    assert runs == {event: 1 for event in ids}
+    assert collections.Counter(site.runs()) == {(event,): 1 for event in ids[1::2]}
+    assert len(site.ledger()) == count
+    assert not site.broker.depth(site.dead_letter)
+    for worker in workers:
+        site.assert_settled(worker)

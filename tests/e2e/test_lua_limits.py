@@ -73,6 +73,32 @@ def test_an_endless_handler_is_stopped_and_others_hardly_notice(site):
     raise AssertionError(f"(p99 as usual, p99 beside, stopped after), in ms, by round: {rounds}")
 
 
+@pytest.mark.alone
+def test_handlers_that_sleep_past_their_deadline_are_not_noticed_by_others(site):
+    """Twenty of them at any time, in the same queue."""
+    site.handler("small.event", "mark(event, ctx)")
+    site.handler("sleeps.event", "ctx.sleep(600000)", queue=site.queue("small.event"),
+                 timeout_ms=1000, retry={"max": 100, "base_ms": 250, "cap_ms": 250},
+                 concurrency=20)
+    worker = site.worker(log={"level": "info"}, shutdown_timeout_ms=500)
+    latencies_ms(site, 100)
+    usual = latencies_ms(site, COUNT)
+    for _ in range(40):
+        site.publish("sleeps.event")
+    rounds = []
+    for _ in range(ROUNDS):
+        wait("them to sleep", lambda: worker.metric("leveret_in_flight") >= 20)
+        before = worker.outcomes("retried")
+        beside = latencies_ms(site, COUNT)
+        assert worker.outcomes("retried") > before, "no deadline was met meanwhile"
+        rounds.append((p99(usual), p99(beside)))
+        print("p99 as usual and beside, ms:", rounds[-1])
+        if p99(beside) < 2 * p99(usual):
+            return
+        usual = latencies_ms(site, COUNT)
+    raise AssertionError(f"(p99 as usual, p99 beside), in ms, by round: {rounds}")
+
+
 @pytest.mark.parametrize("body, reason", [
     ("while true do end", "budget_ms = 100"),
     ("string.find(('a'):rep(300), ('a*'):rep(20) .. 'b')", "budget_ms = 100"),

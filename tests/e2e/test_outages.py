@@ -2,6 +2,8 @@
 These tests stop servers, and start them again whatever happens."""
 import collections
 import contextlib
+import os
+import signal
 import threading
 import time
 import uuid
@@ -12,6 +14,7 @@ import pytest
 from harness.broker import DEAD, Broker
 from harness.services import LADDER, NAMES
 from harness.proxy import Proxy
+from harness.standby import Standby
 from harness.waiting import wait
 
 # What every run leaves, whatever is rolled back, is a request; a row is left by a commit alone.
@@ -158,15 +161,54 @@ def test_postgres_killed_under_load(site, services, web):
     site.assert_settled(worker)
 
 
+def through(url, proxy, **parts):
+    """The same address, by way of the proxy."""
+    url = urlsplit(url)
+    address = f"{url.netloc.rpartition(':')[0]}:{proxy.port}"
+    return url._replace(netloc=address, **parts).geturl()
+
+
+def test_postgres_fails_over_to_a_standby(site, services, web):
+    """The primary dies, and a standby that every commit has waited for answers at the address."""
+    site.handler("load.event", BODY % (web.url, site.prefix), concurrency=20)
+    with contextlib.closing(Proxy(services.port("postgres"))) as proxy, \
+            contextlib.closing(Standby(services)) as standby:
+        worker = site.worker(log={"level": "info"},
+                             postgres={"url": through(site.database_url, proxy)})
+        load = Load(site, "load.event")
+        load.start()
+        wait("the first runs", lambda: len(site.runs()) >= 50)
+        standby.start()
+        load.wait_more(100)
+        services.kill("postgres")
+        not_ready(worker)
+        standby.promote()
+        proxy.target = standby.port
+        primary, site.database_url = site.database_url, standby.database(site.database_name)
+        began = time.monotonic()
+        first = site.publish("load.event")
+        wait("its row", lambda: (first,) in site.runs(), 8)
+        recovery_s = time.monotonic() - began
+        load.wait_more(100)
+        ids = [first, *load.end()]
+        wait("every event to be handled", lambda: len(site.runs()) >= len(ids), 60)
+        assert collections.Counter(site.runs()) == {(event,): 1 for event in ids}
+        assert {row[2] for row in site.ledger()} == set(ids)
+        runs = [path.split("/")[3:] for path in web.paths(f"/run/{site.prefix}/")]
+        assert {attempt for _, attempt in runs} == {"1"}, "a failover costs no attempt"
+        print(f"back after {recovery_s:.1f} s; {len(ids)} events, {len(runs) - len(ids)} runs doubled")
+        assert len(runs) - len(ids) <= 20
+        site.redis.delete(site.marks_key + ":count")
+        site.assert_settled(worker)
+        site.database_url = primary
+
+
 def test_an_answer_of_postgres_that_ends_in_its_middle(site, services):
     """The end of a connection may come together with the last that it had to say."""
     site.handler("load.event", "ctx.db.exec('insert into runs (event_id) values ($1)', event.id)")
     with contextlib.closing(Proxy(services.port("postgres"))) as proxy:
-        url = urlsplit(site.database_url)
-        address = f"{url.netloc.rpartition(':')[0]}:{proxy.port}"
-        through = url._replace(netloc=address, query="sslmode=disable").geturl()
-        worker = site.worker(ready=False, postgres={"url": through})
-        wait("its consumer", lambda: site.broker.consumers(site.queue("load.event")))
+        worker = site.worker(postgres={
+            "url": through(site.database_url, proxy, query="sslmode=disable")})
         handled_within(site, 30)
         for count in range(1, 800, 80):
             proxy.cut_after(count, answers=True)
@@ -360,6 +402,69 @@ def test_a_server_that_was_away_for_long_is_found_again_at_once(
     assert worker.outcomes("retried") == worker.outcomes("failed") == 0
     assert not site.broker.depth(site.dead_letter)
     worker.wait_ready(60)
+    site.redis.delete(site.marks_key + ":count")
+    site.assert_settled(worker)
+
+
+@contextlib.contextmanager
+def redis_away(services, way):
+    """Killed, or stopped: it takes connections, and never answers."""
+    pid = services.pid("redis")
+    if way == "killed":
+        services.kill("redis")
+    else:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if way == "hanging":
+            os.kill(pid, signal.SIGCONT)
+        services.start("redis")
+
+
+def drained_per_s(site, number, count):
+    """The rate at which a full queue is emptied, by the times in the ledger."""
+    queue = site.queue(f"full-{number}")
+    site.broker.declare(queue, **{"x-queue-type": "quorum", "x-delivery-limit": 1000000,
+                                  "x-dead-letter-exchange": "", "x-overflow": "reject-publish",
+                                  "x-dead-letter-strategy": "at-least-once",
+                                  "x-dead-letter-routing-key": site.dead_letter})
+    for _ in range(count):
+        site.broker.publish("", queue, '{"event": "plain.event", "payload": {}}',
+                            message_id=str(uuid.uuid4()), confirm=False)
+    wait("a full queue", lambda: site.broker.depth(queue) == count)
+    handler = site.handler(f"full-{number}", "", events=["plain.event"], queue=queue,
+                           concurrency=200, prefetch=500)
+    rows = "select count(*), extract(epoch from max(processed_at) - min(processed_at))::float8 " \
+           "from processed_events where queue = %s"
+    wait("their records", lambda: site.rows(rows, queue)[0][0] == count, 120)
+    handler.unlink()
+    return count / site.rows(rows, queue)[0][1]
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("way", ["killed", "hanging"])
+def test_events_that_need_no_redis_are_as_fast_without_it(site, services, way):
+    """While others, which need it, wait for it. What else a machine does only makes a round slower, so
+    the best ones are compared."""
+    site.handler("needs.redis", "ctx.redis.incr(MARKS .. ':count')", concurrency=50)
+    worker = site.worker(log={"level": "info"})
+    waiting = set()
+    drained_per_s(site, "warm", 2000)
+    usual, away = [], []
+    for number in range(8):
+        usual.append(drained_per_s(site, f"usual-{number}", 30000))
+        with redis_away(services, way):
+            waiting |= {site.publish("needs.redis") for _ in range(50)}
+            not_ready(worker)
+            away.append(drained_per_s(site, f"away-{number}", 30000))
+        worker.wait_ready(60)
+        print(f"{way}: {usual[-1]:.0f} events/s as usual, {away[-1]:.0f} without Redis")
+        if number >= 2 and max(away) >= 0.9 * max(usual):
+            break
+    assert max(away) >= 0.9 * max(usual), f"as usual {usual}, without Redis {away}"
+    wait("those that waited", lambda: waiting <= {row[2] for row in site.ledger()
+                                                  if row[1] == "needs.redis"}, 60)
     site.redis.delete(site.marks_key + ":count")
     site.assert_settled(worker)
 
