@@ -1,4 +1,6 @@
 """Handlers in Lua that go over their limits, and those beside them."""
+import pathlib
+import re
 import threading
 import time
 
@@ -6,10 +8,12 @@ import pytest
 
 from harness.broker import Broker
 from harness.waiting import wait
+from harness.worker import sanitized
 
 ONCE = {"max": 1, "base_ms": 250}
 COUNT = 800
 ROUNDS = 5
+CAP_KB = 131072
 
 
 def latencies_ms(site, count):
@@ -121,6 +125,45 @@ def test_a_breach_is_a_failed_attempt_with_its_reason(site, body, reason):
     assert dead.header("leveret-attempt") == 2
     good = site.publish("good.event")
     site.wait_marks(1, id=good)
+
+
+def memory_kib(pid, name):
+    status = pathlib.Path("/proc", str(pid), "status").read_text()
+    return int(re.search(rf"{name}:\s+(\d+)", status)[1])
+
+
+@pytest.mark.parametrize("body, most", [
+    ("local t = {} while true do t[#t + 1] = {} end", 1.2),
+    ("local t = {} while true do t[#t + 1] = ('x'):rep(100000) .. #t end", 1.1),
+    ("local text = 'x' while true do text = text .. text end", 1.1),
+    ("return ('x'):rep(1 << 40)", 1.1),
+    # While some of its events still wait in a state that is spent, new ones have another.
+    pytest.param("local text = ('x'):rep(3 << 20) .. event.id while true do ctx.sleep(1) "
+                 "text = text .. ('x'):rep(1 << 20) end", 3, marks=pytest.mark.full),
+], ids=["tables", "strings", "doubling", "rep", "waits"])
+def test_a_hog_takes_no_more_than_its_cap(site, body, most):
+    """With four of its events at once, again and again, the process grows by little more than the
+    cap; the C library's share of small blocks comes on top."""
+    if sanitized():
+        pytest.skip("a sanitizer's allocator needs more for each block, and keeps what is freed")
+    site.handler("hog.event", body, memory_kb=CAP_KB, budget_ms=20000, retry=ONCE, concurrency=4)
+    site.handler("good.event", "mark(event, ctx)")
+    worker = site.worker()
+    site.publish("good.event")
+    site.wait_marks(1)
+    lane, = worker.lanes()
+    before = memory_kib(lane, "VmRSS")
+    ids = {site.publish("hog.event") for _ in range(8)}
+    letters = [site.dead(timeout_s=60) for _ in ids]
+    grown = memory_kib(lane, "VmHWM") - before
+    print(f"grown by {grown} KiB, {grown / CAP_KB:.2f} of the cap")
+    assert {letter.properties.message_id for letter in letters} == ids
+    assert all(f"memory_kb is {CAP_KB}" in letter.header("leveret-error") for letter in letters)
+    assert grown <= most * CAP_KB
+    site.publish("good.event")
+    site.wait_marks(2)
+    assert worker.lanes() == [lane]
+    site.assert_settled(worker)
 
 
 def test_sigterm_ends_a_worker_with_an_endless_handler(site):

@@ -23,6 +23,11 @@ def binary():
     return path if path.is_absolute() else ROOT / path
 
 
+def sanitized():
+    """Whether the program has a sanitizer in it."""
+    return re.search(rb"__(asan|tsan|msan)_init", binary().read_bytes()) is not None
+
+
 def plugin(name):
     """A plugin of tests/plugins, built beside the program."""
     return binary().parent / "tests/plugins" / f"{name}.so"
