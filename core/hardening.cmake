@@ -8,7 +8,8 @@ check_pie_supported(LANGUAGES C)
 add_link_options(LINKER:-z,relro LINKER:-z,now LINKER:-z,noexecstack)
 
 if(NOT LEVERET_SANITIZE)
-  foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=full)
+  foreach(flag -fstack-protector-strong -fstack-clash-protection -fcf-protection=full
+               -mbranch-protection=standard)
     string(MAKE_C_IDENTIFIER "LEVERET_HAS${flag}" has)
     check_c_compiler_flag("-Werror ${flag}" ${has})
     if(${has})

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import psycopg2
 from harness.broker import DEAD
 
-from load import take_dead_letters
+from load import dead_letters, is_crash
 
 LEAD_S = 0.5  # what is published so shortly before a fault is still under way when it strikes
 RUNS_OF = {"fails": 2}  # those that a handler is asked to fail
@@ -31,10 +31,13 @@ class Round:
     recorded: int = 0
     dead: int = 0
     unasked: int = 0  # dead letters of no reason of theirs
+    crashed: int = 0  # dead letters of events that are said to have killed their lane
+    twice: int = 0  # dead letters beside another one of the event, or beside its record
     lost: int = 0
     changed: int = 0  # dead letters with another body
     doubled: int = 0
     without_effect: int = 0
+    without_record: int = 0  # effects
     outside: int = 0
     running: int = 0  # at the strikes
     attempts: int = 0  # spent, other than by its handler's failing
@@ -51,7 +54,8 @@ class Account:
         self.rounds = []
         self.runs = collections.defaultdict(list)  # id: when each run began, and its attempt
         self.handled = {}  # id: when its effect was written
-        self.letters = {}
+        self.letters = {}  # id: the first of its letters
+        self.letter_counts = collections.Counter()
         site.rows(TABLE)
 
     # while it goes on
@@ -68,7 +72,10 @@ class Account:
             self.handled.update(self.site.rows(
                 "select event_id, extract(epoch from min(at))::float8 from effects"
                 " where event_id = any(%s) group by 1", open_ids))
-            take_dead_letters(self.site, self.letters)
+            for letter in dead_letters(self.site):
+                event_id = letter.properties.message_id
+                self.letters.setdefault(event_id, letter)
+                self.letter_counts[event_id] += 1
 
     def _read_runs(self):
         since_boot = time.time() - time.monotonic()
@@ -114,16 +121,19 @@ class Account:
             its.published += 1
             its.recorded += event_id in recorded
             its.dead += letter is not None
-            its.unasked += letter is not None and event.kind != "rejects" and \
-                not letter.header("leveret-error").startswith("crash:")
+            its.crashed += letter is not None and is_crash(letter)
+            its.unasked += letter is not None and event.kind != "rejects" and not is_crash(letter)
+            its.twice += max(0, self.letter_counts[event_id] - 1 + (event_id in recorded))
             its.lost += event_id not in recorded and letter is None
             its.changed += letter is not None and letter.body != event.body.encode()
             its.doubled += max(0, effects[event_id] - 1)
             its.without_effect += event_id in recorded and not effects[event_id]
+            its.without_record += event_id not in recorded and effects[event_id] > 0
         for event_id, runs in self.runs.items():
             wanted = RUNS_OF.get(self.publisher.events[event_id].kind, 1)
-            for at, attempt in sorted(runs)[wanted:]:
+            for at, _ in sorted(runs)[wanted:]:
                 self._round_at(at).outside += 1
+            for at, attempt in runs:
                 self._round_at(at).attempts += attempt > wanted
         for its in self.rounds:
             its.running = sum(self._running_at(moment) for moment in its.strikes)
@@ -143,8 +153,9 @@ def merged(rounds):
     for its in rounds:
         row = rows.setdefault(its.fault, Round(its.fault, its.began))
         row.times += 1
-        for name in ("published", "recorded", "dead", "unasked", "lost", "changed", "doubled",
-                     "without_effect", "outside", "running", "attempts"):
+        for name in ("published", "recorded", "dead", "unasked", "crashed", "twice", "lost", "changed",
+                     "doubled", "without_effect", "without_record", "outside", "running",
+                     "attempts"):
             setattr(row, name, getattr(row, name) + getattr(its, name))
         for name in ("back_s", "recovery_s", "settled_s"):
             seen = [value for value in (getattr(row, name), getattr(its, name)) if value is not None]

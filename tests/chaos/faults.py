@@ -193,7 +193,8 @@ def lanes_killed(scene):
 
 def lane_stopped(scene):
     scene.strike()
-    with stopped([scene.chance.choice(scene.worker.lanes())]):
+    lanes = wait("a lane", scene.worker.lanes)
+    with stopped([scene.chance.choice(lanes)]):
         scene.hold(2, 30)
 
 
@@ -280,3 +281,5 @@ FAULTS = {
 }
 SHORT = ("lane-kill", "postgres-kill", "postgres-byte-cut", "rabbitmq-cut", "redis-hole",
          "queue-delete", "supervisor-kill", "clock-jumps")
+# Where a lane dies, an event may be charged with it.
+CRASHES = ("lane-kill", "lane-stop", "supervisor-kill", "everything-kill")

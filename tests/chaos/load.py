@@ -132,6 +132,7 @@ class Publisher(threading.Thread):
         self.playing.set()
 
     def stop(self, timeout_s=60):
+        assert self.is_alive(), "the publisher has ended by itself"
         self.stopping.set()
         self.resume()
         self.join(timeout_s)
@@ -142,8 +143,11 @@ class Publisher(threading.Thread):
                 if event.confirmed is not None}
 
 
-def take_dead_letters(site, letters):
-    """Adds them to letters: {id: message}."""
-    while letter := site.broker.get(site.dead_letter):
-        letters[letter.properties.message_id] = letter
-    return letters
+def dead_letters(site):
+    """Takes all that are there."""
+    return site.broker.drain(site.dead_letter)
+
+
+def is_crash(letter):
+    """Whether the event is said to have killed its lane."""
+    return (letter.header("leveret-error") or "").startswith("crash:")

@@ -12,17 +12,16 @@ import random
 import signal
 import sys
 import time
-from urllib.parse import urlsplit
 
 from load import Publisher, private_site
 from harness.lua import text
-from harness.proxy import Proxy
+from harness.proxy import Proxy, through
 from harness.services import LADDER, NAMES
 from harness.waiting import wait
 from harness.web import Web
 
 from account import Account, merged
-from faults import FAULTS, SHORT, Clock, Scene, has_compiler, small_disk, why_not
+from faults import CRASHES, FAULTS, SHORT, Clock, Scene, has_compiler, small_disk, why_not
 
 LANES, CONCURRENCY = 2, 20
 RATE = 100  # events per second
@@ -40,13 +39,6 @@ HANDLER = """
 """
 KINDS = ((70, "quick", {}), (10, "slow", {"ms": 700}), (10, "redis", {"redis": True}),
          (5, "fails", {"fails": 1}), (2, "rejects", {"reject": True}), (3, "twice", {}))
-
-
-def through(url, proxy):
-    """The same address, by way of the proxy."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition(":")[0]
-    return parts._replace(netloc=f"{host}:{proxy.port}").geturl()
 
 
 def start_worker(site, proxies, clock, web):
@@ -129,7 +121,7 @@ def seconds(value):
 COLUMNS = (("times", "times"), ("published", "published"), ("recorded", "recorded"),
            ("dead", "dead-lettered"), ("lost", "lost"), ("doubled", "doubled in db"),
            ("outside", "doubled outside"), ("running", "were running"),
-           ("attempts", "attempts spent"))
+           ("attempts", "attempts spent"), ("twice", "letters too many"))
 
 
 def table(rounds):
@@ -148,9 +140,14 @@ def verdict(rows, died, seed):
     wrong = [f"{total} {what}" for name, what in (
         ("lost", "lost"), ("doubled", "doubled in the database"),
         ("without_effect", "recorded without their effect"),
+        ("without_record", "effects without a record"),
         ("changed", "dead letters with another body"),
         ("unasked", "dead letters that nobody asked for"))
         if (total := sum(getattr(row, name) for row in rows))]
+    wrong += [f"{total} {what} by {row.fault}" for row in rows if row.fault not in CRASHES
+              for name, what in (("attempts", "attempts spent"),
+                                 ("crashed", "dead letters of crashes"))
+              if (total := getattr(row, name))]
     wrong += [f"nothing was handled after {row.fault}" for row in rows
               if row.recovery_s is None and not row.fault.startswith("none")]
     if died:

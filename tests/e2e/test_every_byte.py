@@ -4,11 +4,10 @@ attempt, and the next event finds PostgreSQL again."""
 import collections
 import contextlib
 import time
-from urllib.parse import urlsplit
 
 import pytest
 
-from harness.proxy import Proxy
+from harness.proxy import Proxy, through
 from harness.waiting import wait
 
 WORKERS = 12  # side by side: most of the time one waits for its connection to be made again
@@ -28,11 +27,9 @@ class Place:
     def __init__(self, site, body):
         self.site = site
         self.proxy = Proxy(site.services.port("postgres"))
-        url = urlsplit(site.database_url)
-        address = f"{url.netloc.rpartition(':')[0]}:{self.proxy.port}"
         site.handler("cut.event", body, retry={"max": 0})
         self.worker = site.worker(postgres={
-            "url": url._replace(netloc=address, query="sslmode=disable").geturl()})
+            "url": through(site.database_url, self.proxy, query="sslmode=disable")})
 
     def recorded(self, event):
         return self.site.rows("select 1 from processed_events where event_id = %s", event)

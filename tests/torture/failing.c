@@ -3,6 +3,7 @@
 
 #include "failing.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <execinfo.h>
@@ -18,12 +19,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 extern void *__libc_malloc(size_t size);
@@ -242,7 +247,37 @@ FAILS(int, ftruncate64, (int fd, off64_t size), (fd, size), -1, ENOSPC, EINTR)
 FAILS(int, pipe2, (int fds[2], int flags), (fds, flags), -1, EMFILE)
 FAILS(int, poll, (struct pollfd * list, nfds_t count, int timeout_ms), (list, count, timeout_ms),
       -1, EINTR, ENOMEM)
+/* What poll() is called where the compiler checks sizes. */
+int __poll_chk(struct pollfd *list, nfds_t count, int timeout_ms, size_t size);
+FAILS(int, __poll_chk, (struct pollfd * list, nfds_t count, int timeout_ms, size_t size),
+      (list, count, timeout_ms, size), -1, EINTR, ENOMEM)
 FAILS(int, fsync, (int fd), (fd), -1, EIO, ENOSPC)
+FAILS(int, fdatasync, (int fd), (fd), -1, EIO, ENOSPC)
+FAILS(int, flock, (int fd, int operation), (fd, operation), -1, EINTR, ENOLCK)
+FAILS(int, rename, (const char *from, const char *to), (from, to), -1, ENOSPC, EACCES)
+FAILS(int, mkdir, (const char *path, mode_t mode), (path, mode), -1, ENOSPC, EACCES)
+FAILS(int, stat, (const char *restrict path, struct stat *restrict ret), (path, ret), -1, EACCES,
+      ENOMEM)
+FAILS(int, lstat, (const char *restrict path, struct stat *restrict ret), (path, ret), -1, EACCES,
+      ENOMEM)
+FAILS(int, fstat, (int fd, struct stat *ret), (fd, ret), -1, EIO, ENOMEM)
+FAILS(int, fstatat, (int fd, const char *restrict path, struct stat *restrict ret, int flags),
+      (fd, path, ret, flags), -1, EACCES, ENOMEM)
+FAILS(DIR *, opendir, (const char *path), (path), NULL, EMFILE, EACCES, ENOMEM)
+FAILS(int, getsockopt, (int fd, int level, int name, void *restrict value, socklen_t *restrict len),
+      (fd, level, name, value, len), -1, ENOBUFS)
+FAILS(int, socketpair, (int family, int type, int protocol, int fds[2]),
+      (family, type, protocol, fds), -1, EMFILE, ENOBUFS)
+FAILS(int, signalfd, (int fd, const sigset_t *mask, int flags), (fd, mask, flags), -1, EMFILE,
+      ENOMEM)
+FAILS(int, sigaltstack, (const stack_t *restrict stack, stack_t *restrict ret), (stack, ret), -1,
+      ENOMEM)
+FAILS(int, timer_create, (clockid_t clock, struct sigevent *restrict event, timer_t *restrict ret),
+      (clock, event, ret), -1, EAGAIN, ENOMEM)
+FAILS(int, timer_settime,
+      (timer_t timer, int flags, const struct itimerspec *restrict to,
+       struct itimerspec *restrict ret),
+      (timer, flags, to, ret), -1, EINVAL)
 FAILS(pid_t, fork, (void), (), -1, EAGAIN, ENOMEM)
 FAILS(ssize_t, getrandom, (void *data, size_t size, unsigned flags), (data, size, flags), -1, EINTR,
       EAGAIN)

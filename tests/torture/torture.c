@@ -19,7 +19,6 @@
 #include "worker/worker.h"
 
 #define RUN_S 10
-#define ABORTED_LISTED_MAX 32
 
 /* How a run ended, beyond an exit code that says "as it should". */
 enum { RUN_GOOD, RUN_WITHOUT_FAILURE, RUN_GAVE_UP, RUN_LOST = 10, RUN_LEAKED, RUN_HUNG };

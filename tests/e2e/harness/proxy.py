@@ -5,12 +5,20 @@ import ctypes
 import socket
 import struct
 import threading
+from urllib.parse import urlsplit
 
 ABORT = struct.pack("ii", 1, 0)  # SO_LINGER: close() answers with an RST
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0))  # BPF: return 0
 PASS_NOTHING = struct.pack("HP", 1, ctypes.addressof(NOTHING))
 SLICES_S = 10  # a trickle's bytes come in so many portions a second
+
+
+def through(url, proxy, **parts):
+    """The same address, by way of the proxy."""
+    url = urlsplit(url)
+    host = url.netloc.rpartition(":")[0]
+    return url._replace(netloc=f"{host}:{proxy.port}", **parts).geturl()
 
 
 class Link:
