@@ -3,7 +3,6 @@ These tests stop servers, and start them again whatever happens."""
 import collections
 import contextlib
 import os
-import pathlib
 import signal
 import threading
 import time
@@ -415,18 +414,8 @@ def redis_away(services, way):
         services.start("redis")
 
 
-def processor_s(pids):
-    """Processor time that these have used."""
-    ticks = 0
-    for pid in pids:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def drained(site, worker, number, count):
-    """A full queue is emptied: events per second, by the times in the ledger, and the worker's
-    processor time for one, in microseconds."""
+def drained_per_s(site, number, count):
+    """The rate at which a full queue is emptied, by the times in the ledger."""
     queue = site.queue(f"full-{number}")
     site.broker.declare(queue, **{"x-queue-type": "quorum", "x-delivery-limit": 1000000,
                                   "x-dead-letter-exchange": "", "x-overflow": "reject-publish",
@@ -438,38 +427,37 @@ def drained(site, worker, number, count):
     wait("a full queue", lambda: site.broker.depth(queue) == count)
     handler = site.handler(f"full-{number}", "", events=["plain.event"], queue=queue,
                            concurrency=200, prefetch=500)
-    used_s = processor_s(worker.lanes())
     rows = "select count(*), extract(epoch from max(processed_at) - min(processed_at))::float8 " \
            "from processed_events where queue = %s"
     wait("their records", lambda: site.rows(rows, queue)[0][0] == count, 120)
-    used_s = processor_s(worker.lanes()) - used_s
     handler.unlink()
-    return count / site.rows(rows, queue)[0][1], used_s / count * 1e6
+    return count / site.rows(rows, queue)[0][1]
 
 
 @pytest.mark.alone
 @pytest.mark.full
 @pytest.mark.parametrize("way", ["killed", "hanging"])
 def test_events_that_need_no_redis_are_as_fast_without_it(site, services, way):
-    """While others, which need it, wait for it. What else a machine does slows them more than Redis
-    does, and hardly touches the processor time that they take."""
+    """Nearly, while others, which need it, wait for it: as long as any event of a lane is not settled,
+    the acks of those behind it are single ones, which shows at full speed. What else a machine does
+    only makes a round slower, so the best ones are compared."""
     site.handler("needs.redis", "ctx.redis.incr(MARKS .. ':count')", concurrency=50)
     worker = site.worker(log={"level": "info"})
     waiting = set()
-    drained(site, worker, "warm", 2000)
-    usual, away = [], []
+    drained_per_s(site, "warm", 2000)
+    usual, alone, beside = [], [], []
     for number in range(4):
-        usual.append(drained(site, worker, f"usual-{number}", 30000))
+        usual.append(drained_per_s(site, f"usual-{number}", 30000))
         with redis_away(services, way):
-            waiting |= {site.publish("needs.redis") for _ in range(50)}
             not_ready(worker)
-            away.append(drained(site, worker, f"away-{number}", 30000))
+            alone.append(drained_per_s(site, f"alone-{number}", 30000))
+            waiting |= {site.publish("needs.redis") for _ in range(50)}
+            beside.append(drained_per_s(site, f"beside-{number}", 30000))
         worker.wait_ready(60)
-    print(f"{way}: as usual and without Redis: events/s {max(usual)[0]:.0f}, {max(away)[0]:.0f}; "
-          f"processor time of one, us {min(at[1] for at in usual):.1f}, "
-          f"{min(at[1] for at in away):.1f}")
-    assert min(at[1] for at in away) <= min(at[1] for at in usual) / 0.9
-    assert max(away)[0] >= 0.5 * max(usual)[0]
+    print(f"{way}: {max(usual):.0f} events/s as usual, {max(alone):.0f} without Redis, "
+          f"{max(beside):.0f} while others wait for it")
+    assert max(alone) >= 0.8 * max(usual)
+    assert max(beside) >= 0.4 * max(usual)
     wait("those that waited", lambda: waiting <= {row[2] for row in site.ledger()
                                                   if row[1] == "needs.redis"}, 60)
     site.redis.delete(site.marks_key + ":count")
