@@ -88,15 +88,18 @@ def run_until_settled(site, kind, nth, name):
     """One failing call; then, when the worker ended, one that nothing disturbs."""
     recorded, dead = publish_all(site)
     found = set()
-    # libpq keeps a failed write to itself until it finds the connection closed, which it is not here.
     path = site.write_config(shutdown_timeout_ms=2000, timeout_ms=5000,
                              log={"level": "warn", "format": "json"})
     for turn, order in enumerate(((kind, nth), (kind, 0))):
         worker = Tortured(site.directory / f"torture-{name}-{turn}", path)
         worker.launch(*order)
-        wait("every event to be settled, or the worker's end",
-             lambda: (settled(site, recorded, found) and dead <= found) or not worker.running(), 60)
-        code = worker.end()
+        try:
+            wait("every event to be settled, or the worker's end", lambda: (
+                settled(site, recorded, found) and dead <= found) or not worker.running(), 60)
+        except AssertionError as error:
+            raise AssertionError(f"after {kind}:{nth}: {error}") from None
+        finally:
+            code = worker.end()
         text = worker.log.text()
         assert is_fair(code, text), f"{order}: ended with {code}: {text[-2000:]}"
         if settled(site, recorded, found) and dead <= found:

@@ -195,28 +195,47 @@ static bool broken(const char *call, const int *errors, size_t error_count) {
         return real arguments;                                                                     \
     }
 
+/* A connection that is said to be over is over: libpq keeps a failed write to itself until it reads
+ * the end. */
+static void end_link(int fd) {
+    int error = errno;
+    if (error == ECONNRESET || error == EPIPE || error == ETIMEDOUT)
+        shutdown(fd, SHUT_RDWR);
+    errno = error;
+}
+
+#define BREAKS(name, parameters, arguments, ...)                                                   \
+    ssize_t name parameters {                                                                      \
+        static ssize_t(*real) parameters;                                                          \
+        if (!real)                                                                                 \
+            real = (ssize_t(*) parameters)next(#name);                                             \
+        if (!BROKEN(#name, __VA_ARGS__))                                                           \
+            return real arguments;                                                                 \
+        end_link(fd);                                                                              \
+        return -1;                                                                                 \
+    }
+
 FAILS(ssize_t, read, (int fd, void *data, size_t size), (fd, data, size), -1, EINTR, EIO, EAGAIN)
 FAILS(ssize_t, pread64, (int fd, void *data, size_t size, off64_t at), (fd, data, size, at), -1,
       EINTR, EIO)
 FAILS(ssize_t, write, (int fd, const void *data, size_t size), (fd, data, size), -1, EINTR, ENOSPC)
-FAILS(ssize_t, readv, (int fd, const struct iovec *list, int count), (fd, list, count), -1, EINTR,
-      ECONNRESET)
-FAILS(ssize_t, writev, (int fd, const struct iovec *list, int count), (fd, list, count), -1, EINTR,
-      ECONNRESET, EPIPE)
-FAILS(ssize_t, send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags),
-      -1, EINTR, ECONNRESET, EPIPE, ENOBUFS)
-FAILS(ssize_t, sendto,
-      (int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t len),
-      (fd, data, size, flags, to, len), -1, EINTR, ECONNRESET)
-FAILS(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), -1,
-      EINTR, ECONNRESET, ENOBUFS)
-FAILS(ssize_t, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), -1,
-      EINTR, ECONNRESET, ETIMEDOUT)
-FAILS(ssize_t, recvfrom,
-      (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *len),
-      (fd, data, size, flags, from, len), -1, EINTR, ECONNRESET)
-FAILS(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), -1,
-      EINTR, ECONNRESET)
+BREAKS(readv, (int fd, const struct iovec *list, int count), (fd, list, count), EINTR, ECONNRESET)
+BREAKS(writev, (int fd, const struct iovec *list, int count), (fd, list, count), EINTR, ECONNRESET,
+       EPIPE)
+BREAKS(send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags), EINTR,
+       ECONNRESET, EPIPE)
+BREAKS(sendto,
+       (int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t len),
+       (fd, data, size, flags, to, len), EINTR, ECONNRESET)
+BREAKS(sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags), EINTR,
+       ECONNRESET, ENOBUFS)
+BREAKS(recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags), EINTR,
+       ECONNRESET, ETIMEDOUT)
+BREAKS(recvfrom,
+       (int fd, void *data, size_t size, int flags, struct sockaddr *from, socklen_t *len),
+       (fd, data, size, flags, from, len), EINTR, ECONNRESET)
+BREAKS(recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags), EINTR,
+       ECONNRESET)
 FAILS(int, socket, (int family, int type, int protocol), (family, type, protocol), -1, EMFILE,
       ENFILE, ENOBUFS)
 FAILS(int, connect, (int fd, const struct sockaddr *to, socklen_t len), (fd, to, len), -1,
