@@ -1,6 +1,7 @@
 """amqps, PostgreSQL's sslmode and rediss: who is spoken to, and what is said when it is the wrong
 one. RabbitMQ and PostgreSQL themselves show a certificate for 'localhost'; those that are wrong in
 another way are shown by a front of ours."""
+import contextlib
 import re
 import ssl
 from urllib.parse import urlsplit
@@ -199,6 +200,39 @@ def test_postgres_that_cannot_be_verified(site, services, certificates, host, ca
         result = site.leveret(command, "-c", path, timeout_s=40)
         assert_refused(result, pattern + r".*postgres\.url")
         assert urlsplit(site.database_url).password not in result.stdout + result.stderr
+
+
+@pytest.fixture
+def downgrade(services):
+    with contextlib.closing(tls.Downgrade(urlsplit(services.database_url).port)) as front:
+        yield front
+
+
+def through(site, front, sslmode):
+    parts = urlsplit(site.database_url)
+    return parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{front.port}",
+                          query=f"sslmode={sslmode}").geturl()
+
+
+def test_postgres_that_claims_to_have_no_tls_gets_no_password(site, downgrade):
+    """Whoever is on the way could claim that."""
+    site.handler("good.event", "")
+    path = site.write_config(postgres={"url": through(site, downgrade, "require")},
+                             log={"level": "debug"})
+    for command in ("run", "migrate"):
+        result = site.leveret(command, "-c", path, timeout_s=40)
+        assert_refused(result, r"server does not support SSL.*postgres\.url")
+    assert downgrade.went_on == 0
+
+
+def test_postgres_that_claims_to_have_no_tls_is_believed_without_sslmode(site, downgrade):
+    """libpq's default, "prefer", asks and takes what it gets."""
+    site.handler("good.event", "mark(event, ctx)")
+    worker = site.worker(postgres={"url": through(site, downgrade, "prefer")})
+    site.publish("good.event")
+    site.wait_marks(1)
+    assert downgrade.went_on > 0
+    site.assert_settled(worker)
 
 
 def test_postgres_without_tls(site):

@@ -3,6 +3,7 @@ import contextlib
 import select
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 
@@ -89,10 +90,49 @@ class Front:
         self.listener.close()
 
 
+class Downgrade:
+    """Stands before PostgreSQL, and tells those who ask for TLS that there is none."""
+
+    SSL_REQUEST = struct.pack(">II", 8, 80877103)
+
+    def __init__(self, port):
+        self.target = ("127.0.0.1", port)
+        self.went_on = 0  # who then spoke without it
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        with client, contextlib.suppress(OSError):
+            client.settimeout(10)
+            data = client.recv(65536)
+            if data == self.SSL_REQUEST:
+                client.sendall(b"N")
+                data = client.recv(65536)
+            if not data:
+                return
+            self.went_on += 1
+            with socket.create_connection(self.target) as server:
+                server.sendall(data)
+                client.setblocking(False)
+                server.setblocking(False)
+                relay(client, server)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
 def relay(client, server):
     """Until either end is over. In one thread: two may not use a TLS socket at once."""
     while True:
-        if not client.pending():
+        if not isinstance(client, ssl.SSLSocket) or not client.pending():
             select.select([client, server], [], [], 1)
         for source, target in ((client, server), (server, client)):
             try:
