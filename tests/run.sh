@@ -183,8 +183,9 @@ if [ -z "$FILTER" ]; then
     stage 'torture: memory that runs out' torture memory ${FULL:+1}
     stage 'torture: system calls that fail' torture system 1
 fi
-LEVERET_TORTURE=$BUILD/plain stage 'torture: the worker and its servers' \
-    e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py"
+LEVERET_TORTURE=$BUILD/plain stage 'torture tests of the worker as released' \
+    e2e_tests "$BUILD/plain" $E2E_LIMIT_S "$E2E/test_torture.py" \
+    "$E2E/test_lua_limits.py::test_a_hog_takes_no_more_than_its_cap"
 if [ -z "$FILTER" ]; then
     stage 'instructions of a fixed workload' "$LVT_ROOT/tests/bench/instructions.sh" "$BUILD/plain"
     stage 'chaos, the short form' chaos --short --services "$LVT_SLOT/services"

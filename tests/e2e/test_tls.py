@@ -50,10 +50,10 @@ def amqps(port, host="localhost", password="guest"):
     return f"amqps://guest:{password}@{host}:{port}/"
 
 
-def run(site, url, ca_file):
+def run(site, url, ca_file, env=None):
     path = site.write_config(rabbitmq={"url": url, "ca_file": ca_file and str(ca_file)},
                              log={"level": "debug"})
-    return site.leveret("run", "-c", path, timeout_s=40)
+    return site.leveret("run", "-c", path, env=env, timeout_s=40)
 
 
 def assert_refused(result, pattern, code=CONFIG):
@@ -121,10 +121,14 @@ def test_a_self_signed_certificate_that_is_named(site, front, certificates):
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
-def test_an_old_version_of_tls(site, services, front, version):
+def test_an_old_version_of_tls(site, services, front, directory, version):
+    """Also where the system's settings would let it pass."""
     site.handler("good.event", "")
     old = front("good", only=version)
-    result = run(site, amqps(old.port), services.tls / "ca.crt")
+    lax = directory / "openssl.cnf"
+    lax.write_text("openssl_conf = all\n[all]\nssl_conf = ssl\n[ssl]\nsystem_default = lax\n"
+                   "[lax]\nMinProtocol = TLSv1\nCipherString = DEFAULT:@SECLEVEL=0\n")
+    result = run(site, amqps(old.port), services.tls / "ca.crt", {"OPENSSL_CONF": str(lax)})
     assert_refused(result, "does not offer TLS 1.2 or newer.*ssl_options.versions")
     assert not old.versions
 
