@@ -24,8 +24,8 @@
 enum { RUN_GOOD, RUN_WITHOUT_FAILURE, RUN_GAVE_UP, RUN_LOST = 10, RUN_LEAKED, RUN_HUNG };
 
 static const char *const events[] = {
-    "{\"id\": \"1\", \"event\": \"order.placed\", \"payload\": {\"act\": \"effects\", \"list\": "
-    "[1, \"two\", null]}}",
+    ("{\"id\": \"1\", \"event\": \"order.placed\", \"payload\": {\"act\": \"effects\", \"list\": "
+     "[1, \"two\", null]}}"),
     "{\"id\": \"2\", \"event\": \"order.placed\", \"payload\": {\"act\": \"retry\"}}",
     "{\"id\": \"3\", \"event\": \"order.paid\", \"payload\": {\"act\": \"snooze\"}}",
     "{\"id\": \"4\", \"event\": \"order.paid\", \"payload\": {\"act\": \"reject\"}}",
