@@ -1,6 +1,7 @@
 """Whatever is published, the worker goes on, and says what was wrong with it."""
 import json
 import re
+import time
 
 import pytest
 
@@ -70,9 +71,7 @@ def dead_within_a_second(shared, worker, before_s):
     """The dead letter. The second is one of the worker's own processor time, which other programs
     on a busy machine do not spend."""
     dead = shared.dead()
-    took_s = time.monotonic() - sent
-    print(f"a dead letter after {took_s:.3f} s")
-    assert took_s < 10
+    assert worker.processor_s() - before_s < 1
     return dead
 
 
@@ -233,7 +232,7 @@ def test_a_flood_of_bad_events_holds_up_no_good_one(shared, worker, still_works)
 
 
 def test_poison_is_a_dead_letter_within_a_second_of_its_last_attempt(site):
-    """A hundred at once; the limit is ten seconds for the same reason as above."""
+    """A hundred at once; the limit is ten seconds, for other programs may be busy."""
     site.handler("poison.event", "mark(event, ctx) error('always')", concurrency=100,
                  retry={"max": 1, "base_ms": 250})
     worker = site.worker(log={"level": "info"})
