@@ -1,4 +1,6 @@
+#include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/program.h"
 
@@ -33,7 +35,19 @@ static void print_help(void) {
         "more.");
 }
 
+/* In the place of one that is closed the next file or connection would be opened, and have the log
+ * written into it. */
+static void open_standard_files(void) {
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv) {
+    open_standard_files();
     if (argc < 2)
         return lvt_program_usage("", "no command was given");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||

@@ -136,6 +136,7 @@ int lvt_program_supervise(struct lvt_program *program) {
     struct lvt_post post;
     enum lvt_supervised as = LVT_SUPERVISED_END;
     int number = 0;
+    signal(SIGPIPE, SIG_IGN); /* whoever reads the log may end before us */
     enum leveret_code code = lvt_supervisor_new(&options, &supervisor, &err);
     if (code == LEVERET_OK)
         code = lvt_supervisor_run(supervisor, &as, &post, &number, &err);

@@ -72,7 +72,8 @@ static enum leveret_code open_pages(struct lvt_supervisor *supervisor, struct le
     return lvt_server_start(&options, &supervisor->server, err);
 }
 
-/* They wait until the loop reads them. */
+/* They wait until the loop reads them. Of lanes that end nobody would be told where whoever started
+ * this program ignores SIGCHLD, which exec hands on. */
 static enum leveret_code take_signals(struct lvt_supervisor *supervisor,
                                       struct leveret_error *err) {
     const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD};
@@ -81,6 +82,7 @@ static enum leveret_code take_signals(struct lvt_supervisor *supervisor,
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         sigaddset(&set, numbers[i]);
     sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGCHLD, SIG_DFL);
     supervisor->signals = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (supervisor->signals < 0)
         return leveret_fail(err, LEVERET_SYSTEM, "signals cannot be read: %s", strerror(errno));

@@ -66,6 +66,42 @@ def test_what_dies_is_started_again_and_counters_never_go_down(site, worker):
     site.assert_settled(worker)
 
 
+def test_lanes_are_started_again_where_sigchld_is_ignored(site):
+    """As some programs do that start others; the kernel then tells nobody of their end."""
+    handle(site)
+    worker = site.worker(under=["env", "--ignore-signal=CHLD"])
+    [lane] = worker.lanes()
+    os.kill(lane, SIGKILL)
+    wait("another lane", lambda: [pid for pid in worker.lanes() if pid != lane])
+    site.assert_settled(worker)
+
+
+def test_the_logs_reader_may_end_first(site):
+    handle(site)
+    fifo = site.directory / "log"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    worker = site.worker(under=["sh", "-c", f'exec "$@" 2>{fifo}', "sh"], ready=False)
+    wait("a consumer", lambda: site.broker.consumers(site.queue("work.done")))
+    [lane] = worker.lanes()
+    os.close(reader)
+    os.kill(lane, SIGKILL)  # which its supervisor wants to log
+    site.publish("work.done", {})
+    site.wait_marks(1)
+    assert worker.running() and lane not in worker.lanes()
+    worker.stop()
+
+
+def test_standard_files_that_are_closed_stay_empty(site):
+    """The next file to be opened would have the log written into it."""
+    handle(site)
+    worker = site.worker(under=["sh", "-c", 'exec "$@" <&- 2>&-', "sh"], ready=False)
+    wait("a consumer", lambda: site.broker.consumers(site.queue("work.done")))
+    for pid in [worker.process.pid, *worker.lanes()]:
+        assert [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in (0, 2)] == ["/dev/null"] * 2
+    worker.stop()
+
+
 def test_a_lane_that_does_not_answer_is_left_out(site, worker):
     lane, _ = worker.lanes()
     os.kill(lane, SIGSTOP)
