@@ -82,8 +82,5 @@ void lvt_death_text(enum lvt_death death, int detail, char ret_text[LVT_DEATH_TE
     case LVT_DEATH_HANG:
         snprintf(ret_text, LVT_DEATH_TEXT, "it did not come back");
         break;
-    case LVT_DEATH_KILLED:
-        snprintf(ret_text, LVT_DEATH_TEXT, "SIGKILL");
-        break;
     }
 }

@@ -16,7 +16,6 @@ enum lvt_death {
     LVT_DEATH_SIGNAL, /* detail: its number */
     LVT_DEATH_EXIT,   /* detail: the status */
     LVT_DEATH_HANG,   /* stopped, because a handler did not come back */
-    LVT_DEATH_KILLED, /* from outside, or because there was no memory left */
 };
 
 struct lvt_charge {

@@ -97,7 +97,7 @@ static bool is_whole(const struct record *record) {
     unsigned char expected[SUM_BYTES];
     sum(record, expected);
     return record->magic == MAGIC && memcmp(expected, record->sum, SUM_BYTES) == 0 &&
-           record->death <= LVT_DEATH_KILLED;
+           record->death <= LVT_DEATH_HANG;
 }
 
 static void apply(struct lvt_charges_file *file, const struct record *record) {

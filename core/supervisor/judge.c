@@ -72,16 +72,23 @@ static bool is_fault(int number) {
     return false;
 }
 
+/* It may have come back after all, before the signal came: then another one has its seat. */
+static bool still_hangs(const struct lvt_ward *ward) {
+    int seat = ward->hung - 1;
+    return atomic_load(&ward->box->seats[seat].turn) == ward->stays[seat].turn;
+}
+
 void lvt_judge(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int status) {
     const struct lvt_blackbox *box = ward->box;
     int32_t culprit = atomic_load(&box->culprit);
     bool signalled = WIFSIGNALED(status);
     int detail = signalled ? WTERMSIG(status) : WEXITSTATUS(status);
     enum lvt_death death = signalled ? LVT_DEATH_SIGNAL : LVT_DEATH_EXIT;
-    if (ward->hung) {
-        charge(supervisor, ward, &box->seats[ward->hung - 1].subject, LVT_DEATH_HANG, 0);
+    if (ward->hung && signalled && detail == SIGKILL) {
+        if (still_hangs(ward))
+            charge(supervisor, ward, &box->seats[ward->hung - 1].subject, LVT_DEATH_HANG, 0);
     } else if (signalled && !is_fault(detail)) {
-        suspect_all(supervisor, ward, LVT_DEATH_KILLED, detail);
+        suspect_all(supervisor, ward, LVT_DEATH_SIGNAL, detail);
     } else {
         const struct lvt_seat *seat = culprit > 0 ? &box->seats[culprit - 1] : NULL;
         if (culprit == LVT_CULPRIT_UNKNOWN)

@@ -21,14 +21,15 @@ struct lvt_ward {
     pid_t pid; /* 0: it is dead */
     int line;
     uint64_t started_ms, start_at_ms; /* the latter when it is dead */
-    uint64_t absent_at_ms;            /* since when it has not beaten */
+    uint64_t absent_at_ms;            /* since when none has beaten in this place */
     uint32_t beats;
     unsigned deaths; /* in a row */
     bool stopped;    /* by a signal such as SIGSTOP: time does not count */
     int hung;        /* the seat that it was killed for, plus one */
     struct lvt_stay stays[LVT_SEATS_MAX];
     uint32_t pardons; /* that were read */
-    uint32_t reloads; /* seen when a reload was asked for */
+    bool owes_reload; /* asked for, and not counted since */
+    uint32_t reloads; /* counted then */
     bool owes_report;
     struct lvt_buffer incoming; /* what has come of a report */
     struct lvt_report report;   /* the last; its metrics are in the next one */
@@ -48,6 +49,7 @@ struct lvt_supervisor {
     int signals; /* a signalfd */
     uint64_t started_ms, looked_ms, kill_at_ms, pages_due_ms;
     bool announced, everything_ready, reloading, collecting;
+    bool killing; /* all lanes: they had time enough, or there is none */
     uint64_t collect_until_ms;
     int stopping; /* signals that asked for the end */
     int last_signal;
@@ -73,9 +75,12 @@ void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int
 /* Every lane's beats and seats. `since_ms` is how long ago that was done last. */
 void lvt_wards_look(struct lvt_supervisor *supervisor, uint64_t now_ms, uint64_t since_ms);
 void lvt_wards_signal(struct lvt_supervisor *supervisor, int number);
-/* Alive, and has shown it lately. */
+/* Has shown lately that it is alive, or has just been started. */
 bool lvt_ward_answers(const struct lvt_supervisor *supervisor, const struct lvt_ward *ward,
                       uint64_t now_ms);
+/* Will not come back by itself: it does not answer, or for long none has come up in its place. */
+bool lvt_ward_lost(const struct lvt_supervisor *supervisor, const struct lvt_ward *ward,
+                   uint64_t now_ms);
 
 /* judge.c */
 /* Charges the event that ended the lane. */

@@ -12,8 +12,6 @@
 
 #define WAIT_MS 1000
 #define TEXT_MAX ((size_t)16 << 20)
-/* A lane that has been away for this long will not come back by itself. */
-#define AWAY_GRACE_MS 60000
 
 /* ---- asking ---- */
 
@@ -103,9 +101,6 @@ static void set_reason(const struct lvt_supervisor *supervisor, const struct lvt
 
 static void add_health(const struct lvt_supervisor *supervisor, const struct lvt_ward *ward,
                        uint64_t now_ms, struct lvt_report *report) {
-    bool away = ward->pid == 0;
-    bool lost = away ? now_ms - ward->absent_at_ms >= AWAY_GRACE_MS
-                     : !lvt_ward_answers(supervisor, ward, now_ms);
     if (ward->reported) {
         report->live = report->live && ward->report.live;
         report->ready = report->ready && ward->report.ready;
@@ -113,10 +108,10 @@ static void add_health(const struct lvt_supervisor *supervisor, const struct lvt
             set_reason(supervisor, ward, ward->report.reason, report);
         return;
     }
-    report->live = report->live && !lost;
+    report->live = report->live && !lvt_ward_lost(supervisor, ward, now_ms);
     report->ready = false;
-    set_reason(supervisor, ward, away ? "it died, and is started again" : "it does not answer",
-               report);
+    set_reason(supervisor, ward,
+               ward->pid == 0 ? "it died, and is started again" : "it does not answer", report);
 }
 
 static void write_own(const struct lvt_supervisor *supervisor, size_t answered,

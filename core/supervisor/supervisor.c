@@ -166,6 +166,7 @@ static void asked_to_stop(struct lvt_supervisor *supervisor, int number) {
         return;
     }
     supervisor->stopping = 2;
+    supervisor->killing = true;
     lvt_wards_signal(supervisor, SIGKILL);
 }
 
@@ -176,8 +177,11 @@ static void reload(struct lvt_supervisor *supervisor) {
                     (unsigned long long)now.tv_sec * 1000000 +
                         (unsigned long long)now.tv_nsec / 1000);
     supervisor->reloading = true;
-    for (size_t i = 0; i < supervisor->count; i++)
-        supervisor->wards[i].reloads = atomic_load(&supervisor->wards[i].box->reloads);
+    for (size_t i = 0; i < supervisor->count; i++) {
+        struct lvt_ward *ward = &supervisor->wards[i];
+        ward->owes_reload = ward->pid > 0;
+        ward->reloads = atomic_load(&ward->box->reloads);
+    }
     lvt_wards_signal(supervisor, SIGHUP);
 }
 
@@ -226,7 +230,7 @@ static size_t count_ready(const struct lvt_supervisor *supervisor) {
 static bool all_reloaded(const struct lvt_supervisor *supervisor) {
     for (size_t i = 0; i < supervisor->count; i++) {
         const struct lvt_ward *ward = &supervisor->wards[i];
-        if (ward->pid > 0 && atomic_load(&ward->box->reloads) == ward->reloads)
+        if (ward->owes_reload && atomic_load(&ward->box->reloads) == ward->reloads)
             return false;
     }
     return true;
@@ -290,9 +294,8 @@ static void look(struct lvt_supervisor *supervisor, uint64_t now_ms) {
     if (supervisor->server && !supervisor->announced)
         announce(supervisor);
     notify(supervisor, now_ms);
-    if (supervisor->stopping == 1 && supervisor->kill_at_ms > 0 &&
-        now_ms >= supervisor->kill_at_ms) {
-        supervisor->kill_at_ms = 0;
+    if (supervisor->stopping > 0 && !supervisor->killing && now_ms >= supervisor->kill_at_ms) {
+        supervisor->killing = true;
         lvt_log(supervisor->log, LVT_ERROR, "shutdown: lanes that do not end are killed", NULL, 0);
         lvt_wards_signal(supervisor, SIGKILL);
     }

@@ -21,6 +21,8 @@
 #define GOOD_LIFE_MS 10000
 /* A loop that has not turned for this long, on nobody's account, does not answer. */
 #define BEATS_GRACE_MS 10000
+/* Where none has come up for this long, none will by itself. */
+#define AWAY_GRACE_MS 60000
 
 /* ---- its beginning ---- */
 
@@ -73,9 +75,11 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
     }
     ward->pid = pid;
     ward->line = ends[0];
-    ward->started_ms = ward->absent_at_ms = lvt_supervisor_now_ms();
-    ward->beats = ward->pardons = ward->reloads = 0;
-    ward->stopped = false;
+    ward->started_ms = lvt_supervisor_now_ms();
+    if (ward->absent_at_ms == 0) /* the first */
+        ward->absent_at_ms = ward->started_ms;
+    ward->beats = ward->pardons = 0;
+    ward->stopped = ward->owes_reload = false; /* it reads the files as they are */
     ward->hung = 0;
     memset(ward->stays, 0, sizeof ward->stays);
     return false;
@@ -83,11 +87,14 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
 
 /* ---- its end ---- */
 
+/* An event may end it before its first beat. */
+static bool came_up(const struct lvt_ward *ward) {
+    return atomic_load(&ward->box->beats) > 0 || atomic_load(&ward->box->running_top) > 0;
+}
+
 static void plan_restart(struct lvt_ward *ward, int status, uint64_t now_ms) {
-    /* An event may end it before its first beat. */
-    bool came_up = atomic_load(&ward->box->beats) > 0 || atomic_load(&ward->box->running_top) > 0;
     bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL; /* not its own doing */
-    uint64_t cap_ms = came_up || killed ? RESTART_CAP_MS : RESTART_HOPELESS_CAP_MS;
+    uint64_t cap_ms = came_up(ward) || killed ? RESTART_CAP_MS : RESTART_HOPELESS_CAP_MS;
     uint64_t delay_ms = 0;
     if (now_ms - ward->started_ms >= GOOD_LIFE_MS)
         ward->deaths = 0;
@@ -104,11 +111,14 @@ static bool is_final(const struct leveret_error *failure) {
            failure->code == LEVERET_REFUSED;
 }
 
-/* It gave up, and said why. Of what may pass, another try is made, once it has worked at all. */
-static void gave_up(struct lvt_supervisor *supervisor, const struct leveret_error *failure) {
-    if (!is_final(failure) && supervisor->everything_ready) {
+/* It gave up, and said why. Once all has worked, another try is made of what may pass, and of what
+ * keeps a lane from coming up again: a handler's file that cannot be used any more, with whose
+ * version before that the lanes beside it go on. */
+static void gave_up(struct lvt_supervisor *supervisor, const struct lvt_ward *ward) {
+    const struct leveret_error *failure = &ward->box->failure;
+    if (supervisor->everything_ready && (!is_final(failure) || !came_up(ward))) {
         LVT_LOG(supervisor->log, LVT_ERROR, "a lane gave up; it is started again",
-                LVT_STRING("reason", failure->text));
+                LVT_STRING("reason", failure->text), LVT_INTEGER("lane", ward->number));
         return;
     }
     if (supervisor->failure.code == LEVERET_OK)
@@ -132,16 +142,20 @@ static void log_death(struct lvt_supervisor *supervisor, const struct lvt_ward *
             LVT_INTEGER("lane", ward->number));
 }
 
-/* To end, before it could do so in order. */
+/* To end, before it could do so in order, or because it did not. */
 static bool was_told(const struct lvt_supervisor *supervisor, int status) {
-    return supervisor->stopping > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM;
+    int number = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return (supervisor->stopping > 0 && number == SIGTERM) ||
+           (supervisor->killing && number == SIGKILL);
 }
 
 void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int status) {
     uint64_t now_ms = lvt_supervisor_now_ms();
     pid_t pid = ward->pid;
     ward->pid = 0;
-    ward->absent_at_ms = now_ms;
+    ward->owes_reload = false; /* the next one reads the files */
+    if (came_up(ward))
+        ward->absent_at_ms = now_ms;
     lvt_report_depart(supervisor, ward);
     close(ward->line);
     ward->line = -1;
@@ -149,11 +163,10 @@ void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int
     plan_restart(ward, status, now_ms);
     if (atomic_load(&ward->box->ended)) {
         if (ward->box->failure.code != LEVERET_OK)
-            gave_up(supervisor, &ward->box->failure);
+            gave_up(supervisor, ward);
     } else if (!was_told(supervisor, status)) {
         log_death(supervisor, ward, pid, status, now_ms);
-        if (supervisor->stopping < 2)
-            lvt_judge(supervisor, ward, status);
+        lvt_judge(supervisor, ward, status);
     }
     if (!supervisor->stopping)
         supervisor->restarts++;
@@ -199,6 +212,8 @@ void lvt_wards_look(struct lvt_supervisor *supervisor, uint64_t now_ms, uint64_t
         if (ward->pid == 0)
             continue;
         uint32_t beats = atomic_load(&ward->box->beats);
+        if (ward->owes_reload && ward->beats == 0 && beats > 0)
+            (void)kill(ward->pid, SIGHUP); /* it may not have been able to take the first one */
         if (beats != ward->beats)
             ward->absent_at_ms = now_ms;
         ward->beats = beats;
@@ -214,5 +229,13 @@ void lvt_wards_look(struct lvt_supervisor *supervisor, uint64_t now_ms, uint64_t
 bool lvt_ward_answers(const struct lvt_supervisor *supervisor, const struct lvt_ward *ward,
                       uint64_t now_ms) {
     uint64_t grace_ms = supervisor->options.config->hard_timeout_ms + BEATS_GRACE_MS;
-    return now_ms - ward->absent_at_ms < grace_ms;
+    bool started_since = ward->started_ms > ward->absent_at_ms;
+    return now_ms - (started_since ? ward->started_ms : ward->absent_at_ms) < grace_ms;
+}
+
+bool lvt_ward_lost(const struct lvt_supervisor *supervisor, const struct lvt_ward *ward,
+                   uint64_t now_ms) {
+    if (ward->pid == 0 || ward->beats == 0)
+        return now_ms - ward->absent_at_ms >= AWAY_GRACE_MS;
+    return !lvt_ward_answers(supervisor, ward, now_ms);
 }

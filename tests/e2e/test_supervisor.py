@@ -19,6 +19,10 @@ def gone(pid):
     return not os.path.exists(f"/proc/{pid}")
 
 
+def lane_of(worker, pid):
+    return worker.wait_log("leveret starts", pid=pid)["lane"]
+
+
 def handle(site, **options):
     site.handler("work.done", "mark(event, ctx)\nctx.sleep(event.payload.ms or 0)",
                  events=["work.done"], **options)
@@ -154,6 +158,23 @@ def test_what_is_wrong_is_said_once(site):
     assert len(lines) == 1 and "bad.event.lua" in lines[0], lines
 
 
+def test_a_lane_that_cannot_be_started_again_leaves_the_others_at_work(site, worker):
+    """As with a handler's file whose change was refused: they have the version before it."""
+    path = site.handlers / "work.done.lua"
+    good = path.read_text()
+    path.write_text("return 7")
+    worker.wait_log("the version before it goes on serving", lane=1)
+    lane, other = worker.lanes()
+    os.kill(lane, SIGKILL)
+    assert "must return a function" in worker.wait_log("a lane gave up")["reason"]
+    site.publish("work.done", {})
+    worker.wait_outcomes("processed", 1)
+    assert other in worker.lanes()
+    path.write_text(good)
+    worker.wait_ready()
+    site.assert_settled(worker)
+
+
 def test_sighup_reaches_every_lane(worker):
     worker.signal(SIGHUP)
     for lane in (1, 2):
@@ -221,6 +242,37 @@ def test_systemd_is_notified(site, abstract):
         expect("STOPPING=1")
         assert worker.wait() == 0
         worker.process = None
+
+
+def test_a_reload_ends_although_a_lane_dies_meanwhile(site):
+    handle(site)
+    path = str(site.directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(20)
+
+        def expect(line):
+            while line not in systemd.recv(4096).decode().split("\n"):
+                pass
+
+        worker = site.worker(lanes=LANES, env={"NOTIFY_SOCKET": path})
+        expect("READY=1")
+        lane, _ = worker.lanes()
+        os.kill(lane, SIGSTOP)
+        worker.signal(SIGHUP)
+        expect("RELOADING=1")
+        os.kill(lane, SIGKILL)
+        expect("READY=1")
+        # One that is not yet able to take the signal is told again.
+        again = set(worker.lanes())
+        os.kill(worker.lanes()[0], SIGKILL)
+        while not (new := set(worker.lanes()) - again):
+            pass
+        worker.signal(SIGHUP)
+        expect("RELOADING=1")
+        expect("READY=1")
+        pid = new.pop()
+        wait("its reload", lambda: worker.log.records("reload: comparing", lane=lane_of(worker, pid)))
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
