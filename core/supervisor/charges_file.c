@@ -36,7 +36,8 @@ _Static_assert(sizeof(struct record) == 56, "a record has no gaps");
 
 struct lvt_charges_file {
     const struct lvt_log *log;
-    char path[PATH_MAX]; /* "": nothing is kept */
+    char stem[PATH_MAX]; /* of the paths of all files of this name; "": nothing is kept */
+    char path[PATH_MAX]; /* of this worker's, or of the last that was tried */
     int fd;              /* -1: there is no file yet */
     size_t records;      /* in the file */
     bool failing;        /* has been logged */
@@ -59,12 +60,21 @@ static void take_out(struct lvt_charges_file *file, struct lvt_charge *charge) {
     file->count--;
 }
 
+/* Suspects go first: they may be many at once, and are suspects only. */
+static void make_room(struct lvt_charges_file *file) {
+    struct lvt_charge *oldest = file->list;
+    for (size_t i = 0; i < file->count && oldest->crashes > 0; i++)
+        if (file->list[i].crashes == 0)
+            oldest = &file->list[i];
+    take_out(file, oldest);
+}
+
 static struct lvt_charge *find_or_add(struct lvt_charges_file *file, const unsigned char *key) {
     struct lvt_charge *charge = find(file, key);
     if (charge)
         return charge;
     if (file->count == LVT_CHARGES_MAX)
-        take_out(file, &file->list[0]);
+        make_room(file);
     charge = &file->list[file->count++];
     *charge = (struct lvt_charge){.used = true};
     memcpy(charge->key, key, LVT_CHARGE_KEY_BYTES);
@@ -146,17 +156,40 @@ static void make_folders(char *path) {
     }
 }
 
+static void set_path(struct lvt_charges_file *file, unsigned number) {
+    if (snprintf(file->path, PATH_MAX, number > 1 ? "%s.%u.charges" : "%s.charges", file->stem,
+                 number) >= PATH_MAX)
+        file->path[0] = 0; /* which cannot be opened */
+}
+
+/* False with errno when it cannot be had; EWOULDBLOCK: another worker has it. */
+static bool take(struct lvt_charges_file *file, int flags) {
+    int fd = open(file->path, flags | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return false;
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        file->fd = fd;
+        return true;
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    return false;
+}
+
+/* A new one: what is there by now is another worker's, and was not read. */
 static bool open_to_write(struct lvt_charges_file *file) {
     if (file->fd >= 0)
         return true;
-    make_folders(file->path);
-    file->fd = open(file->path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (file->fd >= 0 && flock(file->fd, LOCK_EX | LOCK_NB) == 0)
-        return true;
+    make_folders(file->stem);
+    for (unsigned number = 1; number <= FILES_MAX; number++) {
+        set_path(file, number);
+        if (take(file, O_CREAT | O_EXCL))
+            return true;
+        if (errno != EEXIST && errno != EWOULDBLOCK)
+            break;
+    }
     complain(file, "charges cannot be kept, and are forgotten at the end", errno);
-    if (file->fd >= 0)
-        close(file->fd);
-    file->fd = -1;
     return false;
 }
 
@@ -190,7 +223,7 @@ static void compact(struct lvt_charges_file *file) {
 /* Behind the last whole record: a torn one, of a crash or a full disk, is written over. */
 static void append(struct lvt_charges_file *file, enum kind kind, const struct lvt_charge *charge) {
     struct record record;
-    if (!file->path[0] || !open_to_write(file))
+    if (!file->stem[0] || !open_to_write(file))
         return;
     fill(&record, kind, charge);
     off_t end = (off_t)(file->records * sizeof record);
@@ -223,7 +256,7 @@ static void read_records(struct lvt_charges_file *file) {
 }
 
 /* The name is part of a file's: other characters than these are not. */
-static void make_path(char path[PATH_MAX], const char *folder, const char *name, unsigned number) {
+static void set_stem(struct lvt_charges_file *file, const char *folder, const char *name) {
     char plain[128];
     size_t len = 0;
     for (; name[len] && len < sizeof plain - 1; len++) {
@@ -235,30 +268,23 @@ static void make_path(char path[PATH_MAX], const char *folder, const char *name,
             plain[len] = '_';
     }
     plain[len] = 0;
-    int written = snprintf(path, PATH_MAX, number > 1 ? "%s/%s.%u.charges" : "%s/%s.charges",
-                           folder, plain, number);
-    if (written >= PATH_MAX)
-        path[0] = 0;
+    if (snprintf(file->stem, PATH_MAX, "%s/%s", folder, plain) >= PATH_MAX)
+        file->stem[0] = 0;
 }
 
-/* The first that nobody has. */
-static void open_one(struct lvt_charges_file *file, const char *folder, const char *name) {
+/* The first that nobody has, and that can be read. */
+static void open_one(struct lvt_charges_file *file) {
     for (unsigned number = 1; number <= FILES_MAX; number++) {
-        make_path(file->path, folder, name, number);
-        file->fd = open(file->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (file->fd < 0) {
-            if (errno != ENOENT)
-                complain(file, "the charges' file cannot be read", errno);
-            return;
-        }
-        if (flock(file->fd, LOCK_EX | LOCK_NB) == 0) {
+        set_path(file, number);
+        if (take(file, 0)) {
             read_records(file);
             return;
         }
-        close(file->fd);
-        file->fd = -1;
+        if (errno == ENOENT)
+            return;
+        if (errno != EWOULDBLOCK)
+            complain(file, "the charges' file cannot be read", errno);
     }
-    file->path[0] = 0;
 }
 
 enum leveret_code lvt_charges_file_open(const char *folder, const char *name,
@@ -270,8 +296,10 @@ enum leveret_code lvt_charges_file_open(const char *folder, const char *name,
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the charges");
     file->log = log;
     file->fd = -1;
-    if (folder)
-        open_one(file, folder, name);
+    if (folder) {
+        set_stem(file, folder, name);
+        open_one(file);
+    }
     *ret_file = file;
     return LEVERET_OK;
 }

@@ -41,8 +41,10 @@ static int tear_down(void **state) {
     char other[160];
     (void)state;
     unlink(path);
-    snprintf(other, sizeof other, "%s/the_worker.2.charges", folder);
-    unlink(other);
+    for (int number = 2; number <= 3; number++) {
+        snprintf(other, sizeof other, "%s/the_worker.%d.charges", folder, number);
+        unlink(other);
+    }
     return rmdir(folder);
 }
 
@@ -172,6 +174,21 @@ static void the_oldest_goes_when_there_are_too_many(void **state) {
     lvt_charges_file_close(file);
 }
 
+static void suspects_go_before_what_is_charged(void **state) {
+    (void)state;
+    struct lvt_charges_file *file = open_file();
+    charge(file, LVT_CHARGES_MAX + 1);
+    for (unsigned i = 0; i < LVT_CHARGES_MAX; i++) {
+        unsigned char key[LVT_CHARGE_KEY_BYTES];
+        key_of(i, key);
+        lvt_charges_file_suspect(file, key);
+    }
+    assert_int_equal(count(file), LVT_CHARGES_MAX);
+    assert_int_equal(charge(file, LVT_CHARGES_MAX + 1).crashes, 2);
+    assert_false(pardon(file, 0));
+    lvt_charges_file_close(file);
+}
+
 static void the_file_does_not_grow_for_ever(void **state) {
     (void)state;
     struct lvt_charges_file *file = open_file();
@@ -199,6 +216,38 @@ static void two_workers_of_one_name_have_a_file_each(void **state) {
     lvt_charges_file_close(first);
     lvt_charges_file_close(second);
     assert_int_equal(warnings, 0);
+}
+
+/* As at their first start: there is no file until something is charged. */
+static void two_that_start_without_a_file_have_one_each_in_the_end(void **state) {
+    (void)state;
+    struct lvt_charges_file *first = open_file(), *second = open_file(), *third = open_file();
+    charge(first, 1);
+    charge(second, 2);
+    lvt_charges_file_close(first);
+    charge(third, 3); /* the first's is nobody's now, but has its charges */
+    lvt_charges_file_close(second);
+    lvt_charges_file_close(third);
+    first = open_file();
+    second = open_file();
+    third = open_file();
+    assert_true(pardon(first, 1) && pardon(second, 2) && pardon(third, 3));
+    lvt_charges_file_close(first);
+    lvt_charges_file_close(second);
+    lvt_charges_file_close(third);
+    assert_int_equal(warnings, 0);
+}
+
+static void one_that_cannot_be_read_is_passed_over(void **state) {
+    (void)state;
+    assert_int_equal(symlink("nowhere", path), 0);
+    struct lvt_charges_file *file = open_file();
+    assert_int_equal(warnings, 1);
+    charge(file, 1);
+    lvt_charges_file_close(file);
+    file = open_file();
+    assert_true(pardon(file, 1));
+    lvt_charges_file_close(file);
 }
 
 static void a_folder_that_cannot_be_made_costs_the_memory_only(void **state) {
@@ -244,6 +293,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_torn_tail_is_written_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(every_flipped_byte_is_noticed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_oldest_goes_when_there_are_too_many, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(suspects_go_before_what_is_charged, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(two_that_start_without_a_file_have_one_each_in_the_end,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_cannot_be_read_is_passed_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_file_does_not_grow_for_ever, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_workers_of_one_name_have_a_file_each, set_up,
                                         tear_down),
