@@ -1,5 +1,6 @@
 /* The lanes, as their supervisor sees them: processes. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,9 +33,10 @@ static void become_lane(struct lvt_ward *ward, int line, pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent)
         _exit(1); /* it died before that was in force */
-    (void)dup2(line, STDERR_FILENO + 1);
-    closefrom(STDERR_FILENO + 2);
     ward->line = STDERR_FILENO + 1;
+    if (line != ward->line)
+        (void)dup3(line, ward->line, O_CLOEXEC);
+    closefrom(ward->line + 1);
     signal(SIGHUP, SIG_IGN); /* until it has handlers to reload */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

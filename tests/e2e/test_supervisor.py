@@ -1,5 +1,6 @@
 """Lanes, and the process that looks after them."""
 import os
+import pathlib
 import re
 import shutil
 import socket
@@ -179,6 +180,13 @@ def test_sighup_reaches_every_lane(worker):
     worker.signal(SIGHUP)
     for lane in (1, 2):
         worker.wait_log("reload: comparing", lane=lane)
+
+
+def test_a_lanes_line_is_not_for_what_it_starts(worker):
+    for lane in worker.lanes():
+        flags = re.search(r"flags:\s*(\d+)", pathlib.Path(f"/proc/{lane}/fdinfo/3").read_text())[1]
+        assert os.readlink(f"/proc/{lane}/fd/3").startswith("socket:")
+        assert int(flags, 8) & os.O_CLOEXEC
 
 
 def test_one_lane_is_not_numbered(site):
