@@ -23,8 +23,11 @@ static void make_answer(struct lvt_lane *lane) {
     line->sent = 0;
     lvt_buffer_append(&line->out, &answer, sizeof answer);
     lvt_buffer_append(&line->out, answer.report.metrics.data, answer.report.metrics.len);
-    if (line->out.failed) /* it is asked for again */
-        lvt_buffer_clear(&line->out);
+    if (line->out.failed) { /* how it is, at least */
+        lvt_buffer_free(&line->out);
+        answer.metrics_len = 0;
+        lvt_buffer_append(&line->out, &answer, sizeof answer);
+    }
     lvt_buffer_free(&metrics);
 }
 

@@ -37,12 +37,14 @@ static void take_answer(struct lvt_ward *ward) {
     memcpy(&answer, incoming->data, sizeof answer);
     if (incoming->len < sizeof answer + answer.metrics_len)
         return;
-    lvt_buffer_clear(&ward->metrics);
-    lvt_buffer_append(&ward->metrics, incoming->data + sizeof answer, answer.metrics_len);
+    if (answer.metrics_len > 0) { /* else those of before count: counters never go down */
+        lvt_buffer_clear(&ward->metrics);
+        lvt_buffer_append(&ward->metrics, incoming->data + sizeof answer, answer.metrics_len);
+    }
     ward->report = answer.report;
     ward->report.metrics = lvt_bytes(ward->metrics.data, ward->metrics.len);
     ward->owes_report = false;
-    ward->reported = !ward->metrics.failed;
+    ward->reported = true;
     lvt_buffer_clear(incoming);
 }
 
@@ -137,8 +139,6 @@ static void answer(struct lvt_supervisor *supervisor, uint64_t now_ms) {
     for (size_t i = 0; i < supervisor->count; i++) {
         const struct lvt_ward *ward = &supervisor->wards[i];
         add_health(supervisor, ward, now_ms, &report);
-        if (ward->report.metrics.len == 0)
-            continue;
         /* One that was slow this time counts with what it said before: counters never go down. */
         answered += ward->reported;
         if (ward->reported)

@@ -9,9 +9,11 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "admin/line.h"
 #include "supervisor/private.h"
 
 #define MINUTE_MS 60000
@@ -195,6 +197,33 @@ static void what_is_wrong_at_the_start_ends_all(void **state) {
     assert_int_equal(supervisor->stopping, 1);
 }
 
+static void write_answer(int line, uint64_t processed, const char *metrics) {
+    struct lvt_line_answer answer = {.metrics_len = strlen(metrics)};
+    answer.report.outcomes[LVT_OUTCOME_PROCESSED] = processed;
+    answer.report.ready = true;
+    assert_int_equal(write(line, &answer, sizeof answer), sizeof answer);
+    assert_int_equal(write(line, metrics, answer.metrics_len), answer.metrics_len);
+    lvt_report_receive(supervisor, ward);
+}
+
+static void an_answer_without_metrics_leaves_those_of_before(void **state) {
+    int ends[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    ward->line = ends[0];
+    lvt_reports_asked(supervisor);
+    write_answer(ends[1], 3, "c_total 3\n");
+    lvt_reports_asked(supervisor);
+    assert_true(ward->owes_report);
+    write_answer(ends[1], 5, "");
+    assert_false(ward->owes_report);
+    assert_true(ward->reported && ward->report.ready);
+    assert_int_equal(ward->report.outcomes[LVT_OUTCOME_PROCESSED], 5);
+    assert_true(lvt_bytes_is(ward->report.metrics, "c_total 3\n"));
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_hangs_is_charged, set_up, tear_down),
@@ -210,6 +239,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_place_where_no_lane_comes_up_is_lost, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_lane_that_cannot_come_up_again_does_not_end_the_others,
                                         set_up, tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_without_metrics_leaves_those_of_before, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(what_is_wrong_at_the_start_ends_all, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
