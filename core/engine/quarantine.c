@@ -73,31 +73,26 @@ bool lvt_quarantine_holds(struct lvt_engine *engine, struct lvt_event *event) {
     return false;
 }
 
-static struct lvt_event *unlink_suspect(struct lvt_event_list *list) {
+bool lvt_quarantine_waits(const struct lvt_handler *handler) {
+    const struct lvt_event *event = handler->ready.first;
+    while (event && !event->suspect)
+        event = event->next;
+    return event;
+}
+
+struct lvt_event *lvt_quarantine_take(struct lvt_handler *handler) {
+    struct lvt_event_list *list = &handler->ready;
     struct lvt_event **at = &list->first, *before = NULL;
-    while (*at && !(*at)->suspect) {
+    while (!(*at)->suspect) {
         before = *at;
         at = &before->next;
     }
     struct lvt_event *event = *at;
-    if (!event)
-        return NULL;
     *at = event->next;
     if (list->last == event)
         list->last = before;
     event->next = NULL;
     return event;
-}
-
-struct lvt_event *lvt_quarantine_take(struct lvt_engine *engine) {
-    const struct lvt_routes *routes = engine->options.routes;
-    for (size_t i = 0; i < routes->handler_count; i++) {
-        struct lvt_event *event = unlink_suspect(&routes->handlers[i]->ready);
-        if (event)
-            return event;
-    }
-    engine->suspects_wait = false;
-    return NULL;
 }
 
 /* ---- what is written down of a run ---- */
@@ -113,6 +108,7 @@ static void fill(const struct lvt_run *run, struct lvt_subject *subject) {
 void lvt_quarantine_begin(struct lvt_run *run) {
     struct lvt_blackbox *box = run->engine->options.blackbox;
     run->engine->running++;
+    run->engine->alone = run->event->suspect;
     run->row = box ? lvt_blackbox_begin(box) : NULL;
     if (!run->row)
         return;
@@ -126,6 +122,7 @@ void lvt_quarantine_end(struct lvt_run *run) {
     struct lvt_engine *engine = run->engine;
     struct lvt_event *event = run->event;
     engine->running--;
+    engine->alone = false;
     if (run->row)
         lvt_blackbox_end(engine->options.blackbox, run->row);
     run->row = NULL;

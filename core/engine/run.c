@@ -51,8 +51,8 @@ static void rate_due(struct lvt_timer *timer) {
     lvt_handler_wake(handler->engine, handler);
 }
 
-/* Takes a token from the handler's bucket, or sets the timer for when there is one. */
-static bool take_token(struct lvt_engine *engine, struct lvt_handler *handler) {
+/* Whether the handler's bucket has a token; else sets the timer for when it has one. */
+static bool has_token(struct lvt_engine *engine, struct lvt_handler *handler) {
     double rate = handler->options.rate;
     if (rate <= 0)
         return true;
@@ -65,15 +65,20 @@ static bool take_token(struct lvt_engine *engine, struct lvt_handler *handler) {
     if (handler->tokens > capacity)
         handler->tokens = capacity;
     handler->tokens_at_ms = now_ms;
-    if (handler->tokens >= 1) {
-        handler->tokens -= 1;
+    if (handler->tokens >= 1)
         return true;
-    }
     uint64_t wait_ms = (uint64_t)((1 - handler->tokens) * 1000 / rate) + 1;
     handler->rate_timer.fire = rate_due;
     /* Without memory for the timer, the next finished or arriving event asks again. */
     (void)lvt_timer_start(engine->clock.timers, &handler->rate_timer, now_ms + wait_ms);
     return false;
+}
+
+static bool take_token(struct lvt_engine *engine, struct lvt_handler *handler) {
+    if (!has_token(engine, handler))
+        return false;
+    handler->tokens -= 1;
+    return true;
 }
 
 /* The handler had no part in it: other transactions held the pool all the time. */
@@ -166,7 +171,7 @@ static void start(struct lvt_engine *engine, struct lvt_event *event) {
 static bool start_some(struct lvt_engine *engine, struct lvt_handler *handler, unsigned *budget) {
     while (handler->ready.first && handler->interrupted == 0 &&
            handler->running < handler->options.concurrency) {
-        if (*budget == 0)
+        if (*budget == 0 || engine->alone)
             return true;
         if (!take_token(engine, handler))
             return false;
@@ -176,22 +181,32 @@ static bool start_some(struct lvt_engine *engine, struct lvt_handler *handler, u
     return false;
 }
 
+/* A handler with suspects, whose rate lets one start; NULL when there is none. */
+static struct lvt_handler *find_suspected(struct lvt_engine *engine) {
+    const struct lvt_routes *routes = engine->options.routes;
+    bool waiting = false;
+    for (size_t i = 0; i < routes->handler_count; i++) {
+        if (!lvt_quarantine_waits(routes->handlers[i]))
+            continue;
+        if (has_token(engine, routes->handlers[i]))
+            return routes->handlers[i];
+        waiting = true;
+    }
+    engine->suspects_wait = waiting;
+    return NULL;
+}
+
 /* Each when nothing else runs. False: nothing else may start yet. */
 static bool start_suspects(struct lvt_engine *engine, unsigned *budget) {
-    struct lvt_event *event;
-    while (engine->suspects_wait) {
+    struct lvt_handler *handler;
+    while (!engine->alone && engine->suspects_wait && (handler = find_suspected(engine))) {
         if (engine->running > 0 || *budget == 0)
             return false;
-        if (!(event = lvt_quarantine_take(engine)))
-            break;
-        if (!take_token(engine, event->handler)) {
-            lvt_run_queue(engine, event);
-            return false;
-        }
         (*budget)--;
-        start(engine, event);
+        (void)take_token(engine, handler);
+        start(engine, lvt_quarantine_take(handler));
     }
-    return true;
+    return !engine->alone;
 }
 
 bool lvt_run_step(struct lvt_engine *engine) {
@@ -200,16 +215,18 @@ bool lvt_run_step(struct lvt_engine *engine) {
         return false;
     if (!start_suspects(engine, &budget))
         return budget == 0;
-    while (engine->startable && budget > 0) {
+    while (engine->startable && budget > 0 && !engine->alone) {
         struct lvt_handler *handler = engine->startable;
         engine->startable = handler->startable_next;
         if (!engine->startable)
             engine->startable_last = NULL;
         handler->startable = false;
+        if (engine->suspects_wait && lvt_quarantine_waits(handler))
+            continue; /* its rate's timer wakes it */
         if (start_some(engine, handler, &budget))
             lvt_handler_wake(engine, handler);
     }
-    return engine->startable != NULL;
+    return engine->startable && !engine->alone;
 }
 
 static bool commits(const struct lvt_verdict *verdict) {

@@ -55,6 +55,7 @@ struct lvt_engine {
     size_t running;     /* handlers that have begun and not ended */
     unsigned entered;   /* how deep the loop's thread is in handlers' code */
     bool suspects_wait; /* perhaps: among the ready events there may be some */
+    bool alone;         /* a suspect runs: nothing may start beside it */
 
     pthread_mutex_t post_lock; /* over the letters */
     struct lvt_letter *letters;
@@ -134,8 +135,10 @@ void lvt_quarantine_name(struct lvt_engine *engine, struct lvt_event *event);
 void lvt_quarantine_queue(struct lvt_engine *engine, struct lvt_event *event);
 /* True: it does not start now, and is not the caller's any more. */
 bool lvt_quarantine_holds(struct lvt_engine *engine, struct lvt_event *event);
-/* A suspect, off its handler's list; NULL when there is none. */
-struct lvt_event *lvt_quarantine_take(struct lvt_engine *engine);
+/* Whether a suspect is among the handler's ready events. */
+bool lvt_quarantine_waits(const struct lvt_handler *handler);
+/* The first of them, off the list. */
+struct lvt_event *lvt_quarantine_take(struct lvt_handler *handler);
 void lvt_quarantine_begin(struct lvt_run *run);
 void lvt_quarantine_end(struct lvt_run *run);
 void lvt_quarantine_settled(struct lvt_engine *engine, const struct lvt_event *event);

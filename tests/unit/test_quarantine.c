@@ -7,10 +7,9 @@
 static struct lvt_blackbox *box;
 static struct lvt_charges *charges;
 static struct world *world;
-static struct script *script;
+static struct script *script, *other;
 
-static int set_up(void **state) {
-    (void)state;
+static void make_world(void) {
     box = calloc(1, sizeof *box);
     charges = calloc(1, sizeof *charges);
     assert_non_null(box);
@@ -19,7 +18,20 @@ static int set_up(void **state) {
     world = world_new();
     world->box = box;
     world->charges = charges;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    make_world();
     script = world_one(world, "a");
+    return 0;
+}
+
+static int set_up_two(void **state) {
+    (void)state;
+    make_world();
+    script = handler_add(world, handler_new(world, "a"));
+    other = world_one(world, "b");
     return 0;
 }
 
@@ -186,6 +198,28 @@ static void one_that_becomes_a_suspect_waits_for_the_others(void **state) {
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 3);
 }
 
+static void one_that_becomes_a_suspect_as_it_starts_is_alone_too(void **state) {
+    (void)state;
+    script->handler->options.concurrency = 1;
+    script->body = hold;
+    publish(world, "a", "1");
+    publish(world, "a", "2");
+    publish(world, "a", "3");
+    go(world);
+    accuse("2", 0, 0);
+    script->handler->options.concurrency = 2;
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_int_equal(script->held_count, 1);
+    assert_true(lvt_bytes_is(script->held[0]->event->id, "2"));
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_int_equal(script->held_count, 1);
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_settled(world);
+}
+
 /* Nothing is known of it, it has no id, and the broker has delivered it before. */
 static void redelivered(struct lvt_header count, const char *beside, bool alone) {
     publish_event(world, "a", NULL, (struct lvt_headers){&count, 1});
@@ -274,6 +308,43 @@ static void many_suspects_run_one_after_the_other(void **state) {
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), MANY + 3);
 }
 
+/* One waits for its handler's rate, and nothing else has to wait for that. */
+static void a_suspect_that_waits_for_its_rate_holds_up_nobody(void **state) {
+    (void)state;
+    script->handler->options.rate = 1;
+    script->body = other->body = hold;
+    publish(world, "a", "1"); /* takes what the bucket has */
+    go(world);
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    accuse("2", 0, 0);
+    publish(world, "a", "2");
+    publish(world, "a", "3");
+    publish(world, "b", "4");
+    go(world);
+    assert_int_equal(other->held_count, 1);
+    assert_int_equal(script->held_count, 0);
+    advance(world, 1100);
+    assert_int_equal(script->held_count, 0); /* not beside the other one */
+    publish(world, "b", "5");
+    go(world);
+    assert_int_equal(other->held_count, 1); /* it is the suspect's turn */
+    finish(other->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_int_equal(script->held_count, 1);
+    assert_true(lvt_bytes_is(script->held[0]->event->id, "2"));
+    assert_int_equal(other->held_count, 0);
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_int_equal(other->held_count, 1);
+    finish(other->held[0], LVT_VERDICT_DONE, "");
+    advance(world, 1100);
+    assert_int_equal(script->held_count, 1);
+    finish(script->held[0], LVT_VERDICT_DONE, "");
+    go(world);
+    assert_settled(world);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_event_that_has_control_is_written_down, set_up,
@@ -286,7 +357,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_suspect_runs_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_delivered_often_is_a_suspect, set_up, tear_down),
         cmocka_unit_test_setup_teardown(control_nests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_suspect_that_waits_for_its_rate_holds_up_nobody,
+                                        set_up_two, tear_down),
         cmocka_unit_test_setup_teardown(many_suspects_run_one_after_the_other, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_that_becomes_a_suspect_as_it_starts_is_alone_too,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(one_that_becomes_a_suspect_waits_for_the_others, set_up,
                                         tear_down),
     };
