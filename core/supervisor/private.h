@@ -51,7 +51,7 @@ struct lvt_supervisor {
     bool announced, everything_ready, reloading, collecting;
     bool killing; /* all lanes: they had time enough, or there is none */
     uint64_t collect_until_ms;
-    int stopping; /* signals that asked for the end */
+    int stopping; /* 1: in order; 2: at once */
     int last_signal;
     struct leveret_error failure;
     struct lvt_buffer departed; /* the counters of lanes that are gone */

@@ -160,23 +160,29 @@ void lvt_supervisor_stop(struct lvt_supervisor *supervisor) {
 }
 
 static void asked_to_stop(struct lvt_supervisor *supervisor, int number) {
+    bool again = supervisor->last_signal > 0;
     supervisor->last_signal = number;
-    if (supervisor->stopping == 0) {
+    if (supervisor->stopping == 0)
         lvt_supervisor_stop(supervisor);
+    if (!again)
         return;
-    }
     supervisor->stopping = 2;
     supervisor->killing = true;
     lvt_wards_signal(supervisor, SIGKILL);
 }
 
-static void reload(struct lvt_supervisor *supervisor) {
+static void tell_reloading(struct lvt_supervisor *supervisor) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     lvt_notify_send(&supervisor->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=reloading",
                     (unsigned long long)now.tv_sec * 1000000 +
                         (unsigned long long)now.tv_nsec / 1000);
     supervisor->reloading = true;
+}
+
+static void reload(struct lvt_supervisor *supervisor) {
+    if (supervisor->everything_ready) /* or its end would say so */
+        tell_reloading(supervisor);
     for (size_t i = 0; i < supervisor->count; i++) {
         struct lvt_ward *ward = &supervisor->wards[i];
         ward->owes_reload = ward->pid > 0;

@@ -283,6 +283,24 @@ def test_a_reload_ends_although_a_lane_dies_meanwhile(site):
         wait("its reload", lambda: worker.log.records("reload: comparing", lane=lane_of(worker, pid)))
 
 
+def test_a_reload_does_not_make_it_ready(site, closed_port):
+    handle(site)
+    path = str(site.directory / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(20)
+        worker = site.worker(ready=False, env={"NOTIFY_SOCKET": path},
+                             rabbitmq={"url": f"amqp://127.0.0.1:{closed_port}/"})
+        worker.wait_log("metrics on")
+        worker.signal(SIGHUP)
+        worker.wait_log("reload: comparing")
+        time.sleep(0.5)  # the supervisor looks four times a second
+        worker.signal(SIGTERM)
+        assert "STOPPING=1" in systemd.recv(4096).decode()
+        assert worker.wait() == 0
+        worker.process = None
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_unit_file_is_in_order(tmp_path):
     unit = (ROOT / "examples/leveret.service").read_text()

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "admin/line.h"
@@ -191,6 +192,39 @@ static void a_lane_that_cannot_come_up_again_does_not_end_the_others(void **stat
     assert_int_equal(supervisor->failure.code, LEVERET_CONFIG);
 }
 
+/* Runs until a lane has ended that is told to do so, and takes a moment. */
+static void run_to_the_end(int expected_signal) {
+    enum lvt_supervised as;
+    struct lvt_post post;
+    struct leveret_error err;
+    int number = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        const struct timespec moment = {.tv_nsec = 200000000};
+        nanosleep(&moment, NULL);
+        _exit(0);
+    }
+    ward->pid = pid;
+    atomic_store(&ward->box->ended, true);
+    ward->box->failure.code = LEVERET_OK;
+    (void)lvt_supervisor_run(supervisor, &as, &post, &number, &err);
+    assert_int_equal(number, expected_signal);
+}
+
+static void the_first_signal_after_a_failure_is_the_first(void **state) {
+    (void)state;
+    give_up(LEVERET_CONFIG);
+    raise(SIGTERM); /* blocked: the supervisor reads it */
+    run_to_the_end(0);
+}
+
+static void the_second_signal_ends_it_at_once(void **state) {
+    (void)state;
+    raise(SIGTERM);
+    raise(SIGINT);
+    run_to_the_end(SIGTERM);
+}
+
 static void what_is_wrong_at_the_start_ends_all(void **state) {
     (void)state;
     give_up(LEVERET_CONFIG);
@@ -241,6 +275,9 @@ int main(void) {
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_answer_without_metrics_leaves_those_of_before, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(the_first_signal_after_a_failure_is_the_first, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_wrong_at_the_start_ends_all, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
