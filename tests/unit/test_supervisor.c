@@ -207,7 +207,8 @@ static void run_to_the_end(int expected_signal) {
     ward->pid = pid;
     atomic_store(&ward->box->ended, true);
     ward->box->failure.code = LEVERET_OK;
-    (void)lvt_supervisor_run(supervisor, &as, &post, &number, &err);
+    assert_int_equal(lvt_supervisor_run(supervisor, &as, &post, &number, &err),
+                     supervisor->failure.code);
     assert_int_equal(number, expected_signal);
 }
 
