@@ -205,6 +205,7 @@ static bool start_suspects(struct lvt_engine *engine, unsigned *budget) {
         (*budget)--;
         (void)take_token(engine, handler);
         start(engine, lvt_quarantine_take(handler));
+        lvt_handler_wake(engine, handler); /* it may have been one that does not run */
     }
     return !engine->alone;
 }
