@@ -96,7 +96,7 @@ struct world {
     enum lvt_answer query_answer;
     enum lvt_tx_result commit_result; /* of the next `commit_failures` commits */
     unsigned commit_failures;
-    bool copies; /* a delivery may be the retry of the run that it joins */
+    bool copies;      /* a delivery may be the retry of the run that it joins */
     bool ended;       /* drained and abandoned by the test */
     char sqlstate[6]; /* of the errors of queries and commits */
 };
