@@ -113,12 +113,20 @@ static bool is_final(const struct leveret_error *failure) {
            failure->code == LEVERET_REFUSED;
 }
 
-/* It gave up, and said why. Once all has worked, another try is made of what may pass, and of what
- * keeps a lane from coming up again: a handler's file that cannot be used any more, with whose
+/* All has worked, or what others do does: it cannot be the configuration alone. */
+static bool has_worked(const struct lvt_supervisor *supervisor) {
+    for (size_t i = 0; i < supervisor->count; i++)
+        if (supervisor->wards[i].pid > 0 && atomic_load(&supervisor->wards[i].box->ready))
+            return true;
+    return supervisor->everything_ready;
+}
+
+/* It gave up, and said why. Once something has worked, another try is made of what may pass, and of
+ * what keeps a lane from coming up again: a handler's file that cannot be used any more, with whose
  * version before that the lanes beside it go on. */
 static void gave_up(struct lvt_supervisor *supervisor, const struct lvt_ward *ward) {
     const struct leveret_error *failure = &ward->box->failure;
-    if (supervisor->everything_ready && (!is_final(failure) || !came_up(ward))) {
+    if (has_worked(supervisor) && (!is_final(failure) || !came_up(ward))) {
         LVT_LOG(supervisor->log, LVT_ERROR, "a lane gave up; it is started again",
                 LVT_STRING("reason", failure->text), LVT_INTEGER("lane", ward->number));
         return;

@@ -163,6 +163,7 @@ def test_a_lane_that_cannot_be_started_again_leaves_the_others_at_work(site, wor
     """As with a handler's file whose change was refused: they have the version before it."""
     path = site.handlers / "work.done.lua"
     good = path.read_text()
+    worker.wait_log("ready: consuming", lane=2)
     path.write_text("return 7")
     worker.wait_log("the version before it goes on serving", lane=1)
     lane, other = worker.lanes()
