@@ -74,10 +74,19 @@ def children(pid):
 
 
 def alive(pid):
+    """Also one whose first thread is gone and whose others are not yet: it holds its files."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return any(_state(thread) not in "ZX"
+                   for thread in pathlib.Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def _state(thread):
+    try:
+        return (thread / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
 
 
 def _processor_s(pid):
