@@ -353,6 +353,7 @@ static void swap_queues(struct lvt_queue *a, struct lvt_queue *b) {
     *b = old;
     b->name = a->name; /* which others point to */
     a->name = old.name;
+    a->held = old.held; /* of its events, which stay */
 }
 
 /* There is room for the new queues. */

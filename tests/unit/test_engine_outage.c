@@ -423,6 +423,8 @@ static void a_handler_may_go_or_change(void **state) {
     assert_int_equal(next->starts, 5);
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 5);
     assert_int_equal(world->requeues, 5);
+    for (size_t i = 0; i < world->routes.queue_count; i++)
+        assert_int_equal(world->routes.queues[i]->held, 0);
     world_free(world);
 }
 
