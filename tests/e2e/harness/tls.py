@@ -45,7 +45,42 @@ def signed(directory, authority, name, host="localhost", dates=("20200101000000Z
     return made
 
 
-class Front:
+class Stand:
+    """Stands before a port. What it does with those who connect, others say in serve()."""
+
+    def __init__(self, port):
+        self.target = ("127.0.0.1", port)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client = self.listener.accept()[0]
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        with client, contextlib.suppress(OSError):
+            client.settimeout(10)
+            self.serve(client)
+
+    def serve(self, client):
+        raise NotImplementedError
+
+    def pass_on(self, client, first=b""):
+        with socket.create_connection(self.target) as server:
+            server.sendall(first)
+            client.setblocking(False)
+            server.setblocking(False)
+            relay(client, server)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Front(Stand):
     """Speaks TLS with those who connect, and passes what they say on to a port."""
 
     def __init__(self, certificate, port, *, only=None):
@@ -54,29 +89,15 @@ class Front:
         if only is not None:
             self.context.set_ciphers("DEFAULT:@SECLEVEL=0")  # else the library itself refuses
             self.context.minimum_version = self.context.maximum_version = only
-        self.target = ("127.0.0.1", port)
         self.versions = []
         self.clients = set()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client = self.listener.accept()[0]
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
-        with client, contextlib.suppress(OSError):
-            client.settimeout(10)
-            client = self.context.wrap_socket(client, server_side=True)
-            self.versions.append(client.version())
-            self.clients.add(client)
-            with socket.create_connection(self.target) as server:
-                client.setblocking(False)
-                server.setblocking(False)
-                relay(client, server)
+    def serve(self, client):
+        client = self.context.wrap_socket(client, server_side=True)
+        self.versions.append(client.version())
+        self.clients.add(client)
+        self.pass_on(client)
 
     def cut(self):
         """Ends all connections; new ones may come."""
@@ -85,48 +106,24 @@ class Front:
             with contextlib.suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
-
-class Downgrade:
+class Downgrade(Stand):
     """Stands before PostgreSQL, and tells those who ask for TLS that there is none."""
 
     SSL_REQUEST = struct.pack(">II", 8, 80877103)
 
     def __init__(self, port):
-        self.target = ("127.0.0.1", port)
         self.went_on = 0  # who then spoke without it
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__(port)
 
-    def _accept(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client = self.listener.accept()[0]
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client):
-        with client, contextlib.suppress(OSError):
-            client.settimeout(10)
+    def serve(self, client):
+        data = client.recv(65536)
+        if data == self.SSL_REQUEST:
+            client.sendall(b"N")
             data = client.recv(65536)
-            if data == self.SSL_REQUEST:
-                client.sendall(b"N")
-                data = client.recv(65536)
-            if not data:
-                return
+        if data:
             self.went_on += 1
-            with socket.create_connection(self.target) as server:
-                server.sendall(data)
-                client.setblocking(False)
-                server.setblocking(False)
-                relay(client, server)
-
-    def close(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+            self.pass_on(client, data)
 
 
 def relay(client, server):
