@@ -435,26 +435,26 @@ def resources(worker):
 
 
 class Publisher(threading.Thread):
-    """Publishes events at a steady rate until it is told to stop."""
+    """Publishes events at a steady rate until it is told to stop. Its connection is closed when all of
+    them have arrived: they are not confirmed."""
 
     def __init__(self, site, event, rate):
         super().__init__(daemon=True)
         self.site, self.event, self.rate = site, event, rate
         self.count = 0
         self.over = threading.Event()
+        self.broker = Broker(site.services.rabbitmq_url)
 
     def run(self):
-        broker = Broker(self.site.services.rabbitmq_url)
         began = time.monotonic()
         body = b'{"event": "%s", "payload": {"n": 1}}' % self.event.encode()
         while not self.over.is_set():
             due = int((time.monotonic() - began) * self.rate)
             while self.count < due:
-                broker.publish(self.site.exchange, self.event, body, confirm=False,
-                               message_id=f"{self.event}-{self.count}")
+                self.broker.publish(self.site.exchange, self.event, body, confirm=False,
+                                    message_id=f"{self.event}-{self.count}")
                 self.count += 1
             time.sleep(0.01)
-        broker.close()
 
     def finish(self):
         self.over.set()
@@ -518,6 +518,8 @@ def test_reloads_under_load_lose_nothing_and_repeat_nothing(site, count, rate):
     after = resources(worker)
     total = sum(publisher.finish() for publisher in publishers)
     worker.wait_outcomes("processed", total, timeout_s=120)
+    for publisher in publishers:
+        publisher.broker.close()
     runs = site.redis.hgetall(runs_key)
     site.redis.delete(runs_key)
     assert len(runs) == total, "every event was handled"
