@@ -10,6 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "chaos"))
 
 import kills  # noqa: E402
 import run  # noqa: E402
+import soak  # noqa: E402
 from account import Account  # noqa: E402
 from load import Published  # noqa: E402
 
@@ -130,3 +131,47 @@ def test_each_fault_of_a_run_of_kills(name):
     assert kills.faults(ledger) == []
     ledger[name] += 1
     assert len(kills.faults(ledger)) == 1
+
+
+class SoakWorld(World):
+    def rows(self, sql, *_):
+        if sql.startswith("select"):
+            return [(0,)]
+        return [(event_id, BEGAN + 0.01) for event_id in self.effects]
+
+    def wrongs(self):
+        self.broker, self.dead_letter = self, "dead"
+        self.events = {event_id: Published(kind, "body", BEGAN, BEGAN)
+                       for event_id, kind in self.kinds.items()}
+        account = soak.Account(self, self)
+        account.close()
+        assert not self.events, "what is settled is forgotten"
+        return +account.wrong
+
+
+SOAK_WRONGS = {
+    "lost": lambda world: world.effects.remove("good"),
+    "doubled": lambda world: world.effects.append("good"),
+    "handled otherwise than asked": lambda world: world.kinds.update(bad="quick"),
+    "doubled, and late": lambda world: world.letters.append(Letter("forgotten")),
+}
+
+
+@pytest.mark.parametrize("name", SOAK_WRONGS)
+def test_what_goes_wrong_shows_in_a_soak(name):
+    world = SoakWorld()
+    assert not world.wrongs()
+    world = SoakWorld()
+    SOAK_WRONGS[name](world)
+    assert world.wrongs() == {name: 1}
+
+
+def test_growth_shows_in_a_soak():
+    def periods(kib=0, files=0):
+        return [soak.Period(0, 0.0, [9000, 12000 + number * kib], 60 + number * files)
+                for number in range(20)]
+
+    assert soak.grown(periods(kib=10)) == []
+    assert soak.grown(periods(kib=300)) == ["lane 1 grew"]
+    assert soak.grown(periods(files=1)) == ["open files grew"]
+    assert soak.grown(periods(kib=300)[:9]) == [], "too soon to tell"

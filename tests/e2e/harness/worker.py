@@ -136,9 +136,9 @@ class Worker:
         with open(self.directory / "stdout", "ab") as out, \
                 open(self.directory / "stderr", "ab") as err:
             self.process = subprocess.Popen(
-                [*self.under, binary(), "run", "-c", self.config_path, *self.arguments], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=err, cwd=self.directory, env=environment(self.directory, self.env),
-                start_new_session=True)
+                [*self.under, binary(), "run", "-c", self.config_path, *self.arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.directory,
+                env=environment(self.directory, self.env), start_new_session=True)
         return self
 
     # its end
