@@ -346,7 +346,6 @@ def test_a_queue_that_is_not_there_yet(site, broker, make_server):
     wait("a line in the log", lambda: "events wait: " in server.log.text())
     worker = items_worker(site)
     said_once([worker], [("CREATED", number, "early") for number in ids])
-    assert [line[1] for line in said(worker)] == ids
 
 
 def test_more_events_than_fit_into_memory(site, queue, make_server):

@@ -73,8 +73,10 @@ def slow(shared):
     shared.handler("late.caught", """
         mark(event, ctx)
         while true do pcall(ctx.sleep, 60000) end""", timeout_ms=300, retry=once)
-    shared.handler("work.good", "mark(event, ctx)")
-    return shared.worker(shutdown_timeout_ms=500)
+    shared.handler("work.good", "ctx.db.query('select 1') mark(event, ctx)")
+    worker = shared.worker(shutdown_timeout_ms=500)
+    shared.wait_marks(1, id=shared.publish("work.good"))  # late.db finds a connection at once
+    return worker
 
 
 @pytest.mark.parametrize("event_type", ["late.sleep", "late.http", "late.db", "late.caught"])

@@ -31,7 +31,7 @@ FAST = {"max": 1, "base_ms": 250}
 @pytest.fixture(scope="module")
 def worker(shared):
     shared.handler("job.fails", FAIL)
-    shared.handler("job.mixed", FAIL)
+    shared.handler("job.mixed", FAIL, retry={"max": 1, "base_ms": 3000})
     shared.handler("job.once", "mark(event, ctx) error('no luck')", retry={"max": 0})
     shared.handler("job.kept", "mark(event, ctx) error('no luck')", retry={"max": 0},
                    dead_letter=shared.queue("kept"))
@@ -85,7 +85,7 @@ def find_dead(shared, message_id, timeout_s=30):
 def test_while_one_waits_for_its_retry_others_of_its_queue_are_handled(shared, worker, failed):
     waiting = shared.publish("job.mixed", {"fail": True})
     shared.wait_marks(1, id=waiting)
-    others = [shared.publish("job.mixed", {"fail": False}) for _ in range(50)]
+    others = [shared.publish("job.mixed", {"fail": False}, confirm=False) for _ in range(50)]
     wait("the others", lambda: {mark["id"] for mark in shared.marks(type="job.mixed")} >=
          set(others))
     marks = [mark["id"] for mark in shared.marks(type="job.mixed")]
