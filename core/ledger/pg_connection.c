@@ -18,6 +18,7 @@ enum state { STATE_CLOSED, STATE_PAUSED, STATE_RESOLVING, STATE_CONNECTING, STAT
 struct expected {
     lvt_pg_done *done;
     void *ctx;
+    bool by_row;
 };
 
 struct lvt_pg {
@@ -176,12 +177,11 @@ static bool can_send(struct lvt_pg *pg) {
     return true;
 }
 
-static void expect(struct lvt_pg *pg, int sent, lvt_pg_done *done, void *ctx) {
-    if (!sent) {
+static void expect(struct lvt_pg *pg, int sent, struct expected expected) {
+    if (sent)
+        pg->expected[(pg->first + pg->count++) % EXPECTED_MAX] = expected;
+    else
         set_broken(pg);
-        return;
-    }
-    pg->expected[(pg->first + pg->count++) % EXPECTED_MAX] = (struct expected){done, ctx};
 }
 
 void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_param *params,
@@ -196,20 +196,37 @@ void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_par
         formats[i] = params[i].binary;
     }
     expect(pg, PQsendQueryPrepared(pg->conn, name, (int)param_count, values, lengths, formats, 1),
-           done, ctx);
+           (struct expected){done, ctx, false});
+}
+
+static void send_text(struct lvt_pg *pg, const char *sql, const char *const *params,
+                      size_t param_count, struct expected expected) {
+    if (can_send(pg))
+        expect(pg, PQsendQueryParams(pg->conn, sql, (int)param_count, NULL, params, NULL, NULL, 0),
+               expected);
 }
 
 void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params, size_t param_count,
                   lvt_pg_done *done, void *ctx) {
-    if (!can_send(pg))
-        return;
-    expect(pg, PQsendQueryParams(pg->conn, sql, (int)param_count, NULL, params, NULL, NULL, 0),
-           done, ctx);
+    send_text(pg, sql, params, param_count, (struct expected){done, ctx, false});
+}
+
+/* libpq takes the wish for the statement whose answer is next, before it has read any of it. */
+static void next_by_row(struct lvt_pg *pg) {
+    if (pg->count > 0 && pg->expected[pg->first].by_row && !pg->separator_due)
+        PQsetSingleRowMode(pg->conn);
+}
+
+void lvt_pg_query_by_row(struct lvt_pg *pg, const char *sql, const char *const *params,
+                         size_t param_count, lvt_pg_done *done, void *ctx) {
+    send_text(pg, sql, params, param_count, (struct expected){done, ctx, true});
+    if (pg->count == 1)
+        next_by_row(pg);
 }
 
 void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx) {
     if (can_send(pg))
-        expect(pg, PQpipelineSync(pg->conn), done, ctx);
+        expect(pg, PQpipelineSync(pg->conn), (struct expected){done, ctx, false});
 }
 
 void lvt_pg_send_answers(struct lvt_pg *pg) {
@@ -241,6 +258,10 @@ static bool answer(struct lvt_pg *pg, PGresult *result) {
         return true;
     }
     struct expected expected = pg->expected[pg->first];
+    if (PQresultStatus(result) == PGRES_SINGLE_TUPLE) {
+        expected.done(expected.ctx, result);
+        return pg->conn == conn;
+    }
     pg->separator_due = PQresultStatus(result) != PGRES_PIPELINE_SYNC;
     pg->first = (pg->first + 1) % EXPECTED_MAX;
     pg->count--;
@@ -252,17 +273,20 @@ static bool answer(struct lvt_pg *pg, PGresult *result) {
 }
 
 static bool read_answers(struct lvt_pg *pg) {
-    while (!PQisBusy(pg->conn)) {
+    for (;;) {
+        next_by_row(pg);
+        if (PQisBusy(pg->conn))
+            return true;
         PGresult *result = PQgetResult(pg->conn);
-        if (!result) {
-            if (!pg->separator_due)
-                break;
+        if (result) {
+            if (!answer(pg, result))
+                return false;
+        } else if (pg->separator_due) {
             pg->separator_due = false;
-        } else if (!answer(pg, result)) {
-            return false;
+        } else {
+            return true;
         }
     }
-    return true;
 }
 
 static void drop_notifications(struct lvt_pg *pg) {
@@ -317,7 +341,8 @@ static void set_up(struct lvt_pg *pg) {
     for (size_t i = 0; i < pg->options.prepared_count; i++) {
         const struct lvt_pg_prepared *one = &pg->options.prepared[i];
         if (can_send(pg))
-            expect(pg, PQsendPrepare(pg->conn, one->name, one->sql, 0, NULL), on_setup, pg);
+            expect(pg, PQsendPrepare(pg->conn, one->name, one->sql, 0, NULL),
+                   (struct expected){on_setup, pg, false});
     }
     lvt_pg_sync(pg, on_setup, pg);
     lvt_pg_flush(pg);

@@ -62,6 +62,10 @@ void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_par
 /* Any statement, with parameters and rows as text. */
 void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params, size_t param_count,
                   lvt_pg_done *done, void *ctx);
+/* The same; done gets each row as it comes, in a result of PGRES_SINGLE_TUPLE, and then the answer
+ * without them. */
+void lvt_pg_query_by_row(struct lvt_pg *pg, const char *sql, const char *const *params,
+                         size_t param_count, lvt_pg_done *done, void *ctx);
 /* Ends a unit: an error skips what follows up to here. Without an open transaction it commits. */
 void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx);
 /* The server sends the answers that it has so far, within a unit. */

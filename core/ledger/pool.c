@@ -279,6 +279,7 @@ static void free_calls(struct lvt_call *call) {
     while (call) {
         struct lvt_call *next = call->next;
         PQclear(call->result);
+        lvt_row_store_free(&call->rows);
         if (!call->tx || call != &call->tx->own)
             free(call);
         call = next;

@@ -8,6 +8,7 @@
 #include "ledger/ledger.h"
 #include "ledger/pg_array.h"
 #include "ledger/pg_connection.h"
+#include "ledger/rows.h"
 
 /* The schema that sql/ makes. */
 #define LVT_SCHEMA_VERSION 2
@@ -113,6 +114,7 @@ struct lvt_call {
     void *ctx;
     enum lvt_answer answer;
     PGresult *result;
+    struct lvt_row_store rows;
     struct lvt_sql_error error;
 };
 

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ledger/rows.h"
 #include "ledger/state.h"
 #include "ledger/statement.h"
 
@@ -84,6 +83,7 @@ static void forget_deferred(struct lvt_ledger *ledger, struct lvt_tx *tx) {
 
 static void free_call(struct lvt_call *call) {
     PQclear(call->result);
+    lvt_row_store_free(&call->rows);
     free(call);
 }
 
@@ -120,7 +120,7 @@ static void give_answer(struct lvt_ledger *ledger, struct lvt_call *call) {
     }
     if (tx) {
         if (call->answer == LVT_ANSWER_OK)
-            lvt_rows_of(call->result, &rows);
+            lvt_rows_of(&call->rows, call->result, &rows);
         call->done(call->ctx, call->answer, call->answer == LVT_ANSWER_OK ? &rows : NULL,
                    call->answer == LVT_ANSWER_ERROR ? &call->error : NULL);
     }
@@ -262,19 +262,39 @@ static void on_begun_synced(void *ctx, PGresult *result) {
 
 /* ---- statements ---- */
 
+/* Ends the transaction together with its session, which goes on talking about the statement. */
+static void break_off(struct lvt_call *call, const char *sqlstate, const char *text) {
+    struct lvt_pooled *pooled = call->on;
+    call->answer = LVT_ANSWER_ERROR;
+    set_error(&call->error, sqlstate, text);
+    if (call->tx && call->tx->phase == LVT_TX_PHASE_OPEN) {
+        call->tx->phase = LVT_TX_PHASE_OVER;
+        call->tx->over = LVT_TX_ERROR;
+        call->tx->error = call->error;
+    }
+    lvt_pool_drop(pooled);
+}
+
 static void on_query_answered(void *ctx, PGresult *result) {
     struct lvt_call *call = ctx;
-    ExecStatusType status = PQresultStatus(result);
-    if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
-        struct lvt_pooled *pooled = call->on;
+    bool added;
+    switch (PQresultStatus(result)) {
+    case PGRES_SINGLE_TUPLE:
+        added = !call->tx || lvt_row_store_add(&call->rows, result);
         PQclear(result);
-        call->answer = LVT_ANSWER_ERROR;
-        set_error(&call->error, "0A000", "COPY is not possible in a handler");
-        lvt_pool_drop(pooled); /* its protocol is of no use any more */
-        return;
+        if (!added)
+            break_off(call, "54000", LVT_ROWS_REFUSAL);
+        break;
+    case PGRES_COPY_IN:
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+        PQclear(result);
+        break_off(call, "0A000", "COPY is not possible in a handler");
+        break;
+    default:
+        PQclear(call->result);
+        call->result = result;
     }
-    PQclear(call->result);
-    call->result = result;
 }
 
 static void judge(struct lvt_call *call) {
@@ -351,7 +371,7 @@ static void send_call(struct lvt_pooled *pooled, struct lvt_call *call, const ch
         pooled->first = call;
     pooled->last = call;
     pooled->syncs++;
-    lvt_pg_query(pooled->pg, text, params, param_count, on_query_answered, call);
+    lvt_pg_query_by_row(pooled->pg, text, params, param_count, on_query_answered, call);
     lvt_pg_sync(pooled->pg, on_query_synced, call);
     lvt_pg_flush(pooled->pg);
 }
@@ -369,6 +389,7 @@ void lvt_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
     call->done = done;
     call->ctx = ctx;
     call->answer = LVT_ANSWER_OUTAGE;
+    lvt_row_store_init(&call->rows);
     if (tx->phase != LVT_TX_PHASE_OPEN) {
         defer(ledger, call);
         return;
@@ -493,8 +514,9 @@ void lvt_tx_lost(struct lvt_pooled *pooled) {
         return;
     }
     enum lvt_tx_phase phase = tx->phase;
+    if (phase != LVT_TX_PHASE_OVER)
+        tx->over = LVT_TX_OUTAGE;
     tx->phase = LVT_TX_PHASE_OVER;
-    tx->over = LVT_TX_OUTAGE;
     if (phase == LVT_TX_PHASE_BEGINNING || phase == LVT_TX_PHASE_COMMITTING)
         defer(ledger, &tx->own);
 }

@@ -10,7 +10,7 @@ struct tx_answer {
 struct rows_answer {
     bool answered;
     enum lvt_answer answer;
-    size_t rows;
+    size_t rows, nulls, bytes;
     int64_t affected;
     enum lvt_column_kind kind;
     char cell[64], text[400], sqlstate[6];
@@ -39,6 +39,11 @@ static void on_rows(void *ctx, enum lvt_answer result, const struct lvt_rows *ro
         answer->affected = rows->affected;
         if (rows->row_count > 0 && rows->cell(rows->self, 0, 0, &cell))
             snprintf(answer->cell, sizeof answer->cell, "%.*s", (int)cell.len, cell.data);
+        for (size_t i = 0; i < rows->row_count * rows->column_count; i++)
+            if (rows->cell(rows->self, i / rows->column_count, i % rows->column_count, &cell))
+                answer->bytes += cell.len;
+            else
+                answer->nulls++;
         if (rows->column_count > 0)
             answer->kind = rows->kind(rows->self, 0);
     }
@@ -199,7 +204,7 @@ static void test_errors_of_statements(void **state) {
     assert_string_equal(rows.cell, "4MB"); /* the change has not reached the next handler */
     rows = query(&world, tx, "COPY parent FROM STDIN", NULL);
     assert_int_equal(rows.answer, LVT_ANSWER_ERROR);
-    assert_int_equal(commit(&world, tx).result, LVT_TX_OUTAGE);
+    assert_string_equal(commit(&world, tx).sqlstate, "0A000");
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 1);
     close_world(&world);
     assert_int_equal(uv_loop_close(&loop), 0);
@@ -231,6 +236,39 @@ static void test_mistakes_are_not_outages(void **state) {
     close_world(&world);
     assert_int_equal(uv_loop_close(&loop), 0);
     free(claims);
+}
+
+static void test_answers_that_are_too_large(void **state) {
+    static const char *const questions[] = {
+        "SELECT repeat('x', 1000) FROM generate_series(1, 20000)",
+        "SELECT (NULL::pg_class).* FROM generate_series(1, 100000)",
+    };
+    uv_loop_t loop;
+    struct world world;
+    (void)state;
+    uv_loop_init(&loop);
+    open_world(&world, &loop, url, 2000, 0);
+    for (size_t i = 0; i < 4; i++) {
+        struct lvt_tx *tx = begin_some_time(&world);
+        struct rows_answer rows = query(&world, tx, questions[i / 2], NULL);
+        assert_int_equal(rows.answer, LVT_ANSWER_ERROR);
+        assert_string_equal(rows.sqlstate, "54000");
+        if (i % 2)
+            rollback(&world, tx);
+        else
+            assert_string_equal(commit(&world, tx).sqlstate, "54000");
+    }
+    struct lvt_tx *tx = begin_some_time(&world);
+    struct rows_answer rows = query(
+        &world, tx, "SELECT n, NULL, '', repeat('x', n) FROM generate_series(1, 5000) n", NULL);
+    assert_int_equal(rows.answer, LVT_ANSWER_OK);
+    assert_int_equal(rows.rows, 5000);
+    assert_int_equal(rows.nulls, 5000);
+    assert_int_equal(rows.bytes, 5000 * 5001 / 2 + 9 + 180 + 2700 + 4001 * 4); /* and the digits */
+    assert_string_equal(rows.cell, "1");
+    assert_int_equal(commit(&world, tx).result, LVT_TX_OK);
+    close_world(&world);
+    assert_int_equal(uv_loop_close(&loop), 0);
 }
 
 /* A setting for the transaction alone leaves its connection fit for the next one. */
@@ -480,6 +518,7 @@ int main(void) {
         LIVE(test_record_and_writes_commit_together),
         LIVE(test_errors_of_statements),
         LIVE(test_mistakes_are_not_outages),
+        LIVE(test_answers_that_are_too_large),
         LIVE(test_local_settings_keep_the_connection),
         LIVE(test_rollback_cancels),
         LIVE(test_more_transactions_than_connections),

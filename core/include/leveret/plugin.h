@@ -382,7 +382,8 @@ struct leveret_host {
     /* [effect] One SQL statement, with $1, $2... for its parameters, which are texts (data NULL is
      * NULL). All statements of an event share one transaction, which holds the ledger's record too:
      * it commits with DONE and DROP, once, whatever crashes, and is rolled back else. Statements
-     * that are asked for together run in that order. */
+     * that are asked for together run in that order. More than 16 MiB of rows are an error, with
+     * sqlstate 54000, and the transaction's end. */
     const struct leveret_answer *(*query)(struct leveret_event event, struct leveret_text sql,
                                           const struct leveret_text *params, size_t param_count,
                                           leveret_answered *done, void *ctx);
