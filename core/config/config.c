@@ -87,7 +87,7 @@ const struct lvt_key lvt_config_keys[] = {
     KEY("shutdown_timeout_ms", DURATION, shutdown_timeout_ms, "30000", 0, DAY_MS, NULL,
         "How long a shutdown waits for events under way, which then go back to their queues."),
     KEY("lanes", COUNT, lanes, "1", 1, 256, NULL,
-        "Worker processes under one supervisor; `auto`: one for each processor."),
+        "Worker processes under one supervisor; `auto`: one for each processor it may use."),
     KEY("crash_limit", INTEGER, crash_limit, "2", 1, 1000, NULL,
         "Crashes of a lane that an event may cause before it goes to the dead letters."),
     KEY("hard_timeout_ms", DURATION, hard_timeout_ms, "60000", 100, DAY_MS, NULL,

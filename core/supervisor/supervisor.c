@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 #include <unistd.h>
 
 #include "supervisor/private.h"
+#include "supervisor/processors.h"
 
 /* How often lanes are looked at: enough for a hard_timeout_ms to be kept within an eighth. */
 #define LOOK_MAX_MS 250
@@ -25,14 +25,6 @@ uint64_t lvt_supervisor_now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-unsigned lvt_processors(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1; /* more processors than the set has room for: let the user say how many */
-    int count = CPU_COUNT(&set);
-    return count > 0 ? (unsigned)count : 1;
 }
 
 /* ---- its making ---- */

@@ -38,7 +38,4 @@ enum leveret_code lvt_supervisor_run(struct lvt_supervisor *supervisor, enum lvt
 /* Not in a lane, where it belongs to the parent. NULL is fine. */
 void lvt_supervisor_free(struct lvt_supervisor *supervisor);
 
-/* As many processors as this process may use; at least 1. */
-unsigned lvt_processors(void);
-
 #endif
