@@ -20,6 +20,13 @@ uint32_t lvt_ladder_ticks(uint64_t delay_ms) {
     return ticks > LVT_LADDER_TICKS_MAX ? LVT_LADDER_TICKS_MAX : (uint32_t)ticks;
 }
 
+static enum lvt_ladder_step step_at(uint32_t ticks, unsigned level) {
+    if ((ticks >> level) & 1) {
+        return LVT_LADDER_WAIT;
+    }
+    return ticks & ((UINT32_C(1) << level) - 1) ? LVT_LADDER_PASS : LVT_LADDER_LEAVE;
+}
+
 bool lvt_ladder_enter(uint64_t delay_ms, struct lvt_bytes queue, struct lvt_ladder_entry *ret) {
     uint32_t ticks = lvt_ladder_ticks(delay_ms);
     if (ticks == 0) {
@@ -31,8 +38,8 @@ bool lvt_ladder_enter(uint64_t delay_ms, struct lvt_bytes queue, struct lvt_ladd
     }
     lvt_ladder_name(level, ret->exchange);
     char *at = ret->routing_key;
-    for (unsigned i = LVT_LADDER_LEVELS; i-- > 0;) {
-        *at++ = (ticks >> i) & 1 ? '1' : '0';
+    for (unsigned i = 0; i <= level; i++) {
+        *at++ = (char)step_at(ticks, i);
         *at++ = '.';
     }
     hash_name(queue, at);
@@ -47,13 +54,14 @@ uint32_t lvt_ladder_ttl_ms(unsigned level) {
     return (uint32_t)LVT_LADDER_TICK_MS << level;
 }
 
-void lvt_ladder_pattern(unsigned level, bool wait, char key[LVT_LADDER_KEY_SIZE]) {
+void lvt_ladder_pattern(unsigned level, enum lvt_ladder_step step, char key[LVT_LADDER_KEY_SIZE]) {
     char *at = key;
-    for (unsigned i = LVT_LADDER_LEVELS; i-- > level + 1;) {
+    for (unsigned i = 0; i < level; i++) {
         *at++ = '*';
         *at++ = '.';
     }
-    memcpy(at, wait ? "1.#" : "0.#", sizeof "1.#");
+    *at++ = (char)step;
+    memcpy(at, ".#", sizeof ".#");
 }
 
 void lvt_ladder_end_pattern(struct lvt_bytes queue, char key[LVT_LADDER_KEY_SIZE]) {

@@ -362,10 +362,26 @@ static enum leveret_code ladder_exchange(struct pass *pass, const char *name,
     return lvt_declare_exchange(pass->connection, name, "topic", &arguments, refusal, err);
 }
 
+static enum leveret_code bind_level(struct pass *pass, unsigned level, const char *name,
+                                    const char *next, struct lvt_refusal *refusal,
+                                    struct leveret_error *err) {
+    char key[LVT_LADDER_KEY_SIZE];
+    lvt_ladder_pattern(level, LVT_LADDER_WAIT, key);
+    enum leveret_code code = lvt_bind_queue(pass->connection, name, name, key, refusal, err);
+    if (code == LEVERET_OK && level > 0) {
+        lvt_ladder_pattern(level, LVT_LADDER_PASS, key);
+        code = lvt_bind_exchange(pass->connection, next, name, key, refusal, err);
+    }
+    if (code == LEVERET_OK) {
+        lvt_ladder_pattern(level, LVT_LADDER_LEAVE, key);
+        code = lvt_bind_exchange(pass->connection, LVT_LADDER_END, name, key, refusal, err);
+    }
+    return code;
+}
+
 static enum leveret_code declare_level(struct pass *pass, unsigned level,
                                        struct lvt_refusal *refusal, struct leveret_error *err) {
     char name[LVT_LADDER_NAME_SIZE], next[LVT_LADDER_NAME_SIZE] = LVT_LADDER_END;
-    char key[LVT_LADDER_KEY_SIZE];
     lvt_ladder_name(level, name);
     if (level > 0) {
         lvt_ladder_name(level - 1, next);
@@ -379,15 +395,7 @@ static enum leveret_code declare_level(struct pass *pass, unsigned level,
     if (code == LEVERET_OK) {
         code = lvt_declare_queue(pass->connection, name, &arguments, refusal, err);
     }
-    if (code == LEVERET_OK) {
-        lvt_ladder_pattern(level, true, key);
-        code = lvt_bind_queue(pass->connection, name, name, key, refusal, err);
-    }
-    if (code == LEVERET_OK) {
-        lvt_ladder_pattern(level, false, key);
-        code = lvt_bind_exchange(pass->connection, next, name, key, refusal, err);
-    }
-    return code;
+    return code == LEVERET_OK ? bind_level(pass, level, name, next, refusal, err) : code;
 }
 
 static enum leveret_code declare_ladder(struct pass *pass, struct leveret_error *err) {
