@@ -19,8 +19,8 @@ LEVEL = "leveret.delay.00"  # where a retry after 250 ms waits
 UNDELIVERED = "leveret.undelivered"
 RETRY = "mark(event, ctx) if event.attempt == 1 then error('once') end"
 ONCE = {"max": 1, "base_ms": 250}
-# The first binding key of a level: "wait here".
-WAITS = ".".join(["*"] * 23 + ["1", "#"])
+# The binding key of this level for "wait here".
+WAITS = "w.#"
 
 
 def all_but(*names):
