@@ -72,8 +72,11 @@ static void write_line(struct lvt_buffer *out, const char *label, struct lvt_byt
     lvt_buffer_char(out, '\n');
 }
 
+/* Tabs at the beginning of a line, as Lua's traces have them, are left to our own indentation. */
 static void write_block(struct lvt_buffer *out, struct lvt_bytes text) {
     while (text.len > 0) {
+        while (text.len > 0 && *text.data == '\t')
+            text = lvt_bytes(text.data + 1, text.len - 1);
         const char *end = memchr(text.data, '\n', text.len);
         size_t len = end ? (size_t)(end - text.data) : text.len;
         lvt_buffer_text(out, "    ");

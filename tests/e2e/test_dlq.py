@@ -146,7 +146,7 @@ def test_show_a_letter(letters):
     letters.broker.publish("", letters.dead_letter, b"\x00\xff binary", message_id="bin")
     letters.broker.publish("", letters.dead_letter, b"x" * 100000, message_id="long")
     text = dlq(letters, "show", "--id", "m-1").stdout
-    for part in ("job.done m-1", "boom 1", "[C]: in error", 'deep: {"a":[1]}', letters.queue("job"),
+    for part in ("job.done m-1", "boom 1", "    stack traceback:\n    [C]: in error\n", 'deep: {"a":[1]}', letters.queue("job"),
                  '"payload": {"n": 1}', "own: "):
         assert part in text
     assert "\x1b" not in text
