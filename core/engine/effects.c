@@ -446,6 +446,10 @@ static bool is_pending(const struct lvt_run *run, enum lvt_effect_kind kind) {
     return false;
 }
 
+bool lvt_effect_sleeps(const struct lvt_run *run) {
+    return is_pending(run, LVT_EFFECT_SLEEP);
+}
+
 bool lvt_effects_sql_pending(const struct lvt_run *run) {
     return is_pending(run, LVT_EFFECT_SQL);
 }

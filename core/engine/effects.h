@@ -37,6 +37,7 @@ void lvt_effect_publish(struct lvt_run *run, const struct lvt_outgoing *outgoing
                         lvt_published_done *done, void *ctx);
 
 void lvt_effect_sleep(struct lvt_run *run, uint64_t delay_ms, void (*done)(void *ctx), void *ctx);
+bool lvt_effect_sleeps(const struct lvt_run *run);
 
 /* The run has been at work for long: it is interrupted, and goes on once the loop has seen to all
  * others. Its handler starts no other run until this one waits for something or ends. */

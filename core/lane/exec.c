@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cache/cache.h"
+#include "engine/effects.h"
 #include "engine/engine.h"
 #include "engine/message.h"
 #include "exec/standin.h"
@@ -78,7 +79,8 @@ static bool find_sleep(const struct exec *exec, const struct lvt_run *run, uint6
 static bool see_sleep(struct exec *exec) {
     const struct lvt_run *run = lvt_recorder_run(exec->recorder);
     uint64_t due_ms = 0;
-    if (!run || lvt_recorder_outstanding(exec->recorder) > 0 || !find_sleep(exec, run, &due_ms))
+    if (!run || !lvt_effect_sleeps(run) || lvt_recorder_outstanding(exec->recorder) > 0 ||
+        !find_sleep(exec, run, &due_ms))
         return false;
     if (exec->slept_until_ms == 0) {
         exec->slept_until_ms = due_ms;

@@ -92,6 +92,16 @@ def test_json_is_for_programs(files):
     assert verdict["verdict"] == "done" and verdict["duration_ms"] >= 500000
 
 
+@pytest.mark.parametrize("body", ["while true do end", "ctx.publish('x.y', 'no object')"])
+def test_shows_no_sleep_that_the_handler_did_not_ask_for(files, body):
+    result = files.exec(body)
+    assert result.returncode == FAILED and result.stdout.startswith("verdict  retry: ")
+
+
+def test_shows_a_sleep_of_no_time(files):
+    assert "sleep       0 ms\n" in files.exec("ctx.sleep(0)").stdout
+
+
 @pytest.mark.parametrize("body, code, pattern", [
     ("", OK, r"^verdict  done$"),
     ("ctx.drop('not needed')", OK, r"^verdict  drop: not needed$"),
