@@ -6,8 +6,9 @@
 #include "broker/amqp_headers.h"
 #include "broker/connection.h"
 
-/* Of a queue's name in an answer. */
+/* Of a name in an answer: of a queue, and of an exchange and a key beside each other. */
 #define NAME_SHOWN_MAX 100
+#define PART_SHOWN_MAX 60
 
 void lvt_route_of(const struct lvt_publish *publish, struct lvt_route *ret) {
     const struct lvt_destination *to = &publish->destination;
@@ -141,16 +142,23 @@ void lvt_confirms_nack(struct lvt_confirms *confirms, const amqp_basic_nack_t *n
     confirm(confirms, nack->delivery_tag, nack->multiple, false);
 }
 
+/* How much of a name has a place among `max` bytes. */
+static int shown(struct lvt_bytes name, size_t max) {
+    return (int)(name.len < max ? name.len : lvt_utf8_cut(name.data, max));
+}
+
 static void note_return(struct lvt_unconfirmed *slot, const struct lvt_route *route,
                         const struct lvt_incoming *incoming) {
     slot->returned = true;
     if (route->exchange.len == 0) {
-        size_t shown = route->routing_key.len < NAME_SHOWN_MAX
-                           ? route->routing_key.len
-                           : lvt_utf8_cut(route->routing_key.data, NAME_SHOWN_MAX);
         snprintf(slot->return_text, sizeof slot->return_text,
-                 "no queue took it: there is no queue \"%.*s\"", (int)shown,
-                 route->routing_key.data);
+                 "no queue took it: there is no queue \"%.*s\"",
+                 shown(route->routing_key, NAME_SHOWN_MAX), route->routing_key.data);
+    } else if (incoming->reply_code == AMQP_NO_ROUTE) {
+        snprintf(slot->return_text, sizeof slot->return_text,
+                 "no queue took it: none is bound to the exchange \"%.*s\" with the key \"%.*s\"",
+                 shown(route->exchange, PART_SHOWN_MAX), route->exchange.data,
+                 shown(route->routing_key, PART_SHOWN_MAX), route->routing_key.data);
     } else {
         snprintf(slot->return_text, sizeof slot->return_text, "no queue took it: %d %.60s",
                  incoming->reply_code, incoming->reply_text.data);

@@ -16,7 +16,7 @@ struct lvt_route {
 struct lvt_unconfirmed {
     struct lvt_publish *publish; /* NULL: answered */
     bool returned;               /* or may have been: see lvt_confirms_return */
-    char return_text[160];
+    char return_text[200];
 };
 
 struct lvt_confirms {

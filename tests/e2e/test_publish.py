@@ -255,7 +255,7 @@ def test_interrupted_it_answers_what_is_out_and_tells_the_last_line(shared, conf
 @pytest.mark.parametrize("arguments, code, why", [
     (("e", "--exchange", "no.such.exchange"), CONFIG, "no exchange 'no.such.exchange'"),
     (("e", "--queue", "no.such.queue"), CONFIG, "no.such.queue"),
-    (("nobody.takes.it",), CONFIG, "no queue took it"),
+    (("nobody.takes.it",), CONFIG, 'with the key "nobody.takes.it"'),
     (("e", "[1]"), USAGE, "not a JSON object"),
     (("e", '{"n":'), USAGE, "not JSON"),
     (("e", "@/no/such/file"), USAGE, "/no/such/file"),

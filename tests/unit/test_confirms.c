@@ -112,6 +112,22 @@ static void a_return_comes_before_its_confirm(void **state) {
     assert_string_equal(publishes[3].reason, "no queue took it: there is no queue \"odd\"");
 }
 
+static void a_return_names_the_way_that_led_nowhere(void **state) {
+    struct lvt_incoming incoming = {.kind = LVT_INCOMING_RETURN,
+                                    .reply_code = AMQP_NO_ROUTE,
+                                    .exchange = {6, "events"},
+                                    .routing_key = {3, "odd"}};
+    (void)state;
+    publishes[1].destination = (struct lvt_destination){
+        .kind = LVT_TO_EXCHANGE, .name = LVT_LITERAL("events"), .routing_key = LVT_LITERAL("odd")};
+    sent(1);
+    lvt_confirms_return(&confirms, &incoming);
+    ack(1, false);
+    assert_string_equal(publishes[1].reason,
+                        "no queue took it: none is bound to the exchange \"events\" with the key "
+                        "\"odd\"");
+}
+
 static void what_has_no_answer_is_taken_back_in_order(void **state) {
     (void)state;
     sent(4);
@@ -134,6 +150,7 @@ int main(void) {
         cmocka_unit_test_setup(each_is_answered_once, begin),
         cmocka_unit_test_setup(tags_that_nobody_sent_mean_nothing, begin),
         cmocka_unit_test_setup(a_return_comes_before_its_confirm, begin),
+        cmocka_unit_test_setup(a_return_names_the_way_that_led_nowhere, begin),
         cmocka_unit_test_setup(what_has_no_answer_is_taken_back_in_order, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
