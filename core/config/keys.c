@@ -367,6 +367,12 @@ static enum leveret_code fail_key(const struct lvt_key *keys, size_t key_count, 
         return leveret_fail(err, LEVERET_CONFIG, "unknown key \"%.80s\"; did you mean \"%s\"?",
                             path, nearest->name);
     }
+    size_t len;
+    const char *table = lvt_keys_nearest_table(keys, key_count, path, &len);
+    if (table) {
+        return leveret_fail(err, LEVERET_CONFIG, "unknown key \"%.80s\"; did you mean \"%.*s\"?",
+                            path, (int)len, table);
+    }
     return leveret_fail(err, LEVERET_CONFIG,
                         "unknown key \"%.80s\"; the README and `leveret run --help-config` list "
                         "the known ones",

@@ -22,6 +22,10 @@ void lvt_keys_free(const struct lvt_key *keys, size_t key_count, void *target);
 const struct lvt_key *lvt_keys_nearest(const struct lvt_key *keys, size_t key_count,
                                        const char *path);
 
+/* The same for the tables that keys are in; the name is not terminated. */
+const char *lvt_keys_nearest_table(const struct lvt_key *keys, size_t key_count, const char *path,
+                                   size_t *ret_len);
+
 /* What a value of this key may be: "a whole number from 1 to 65535". */
 void lvt_key_expected(const struct lvt_key *key, struct lvt_buffer *out);
 /* Digits and a unit, or digits alone for ms; false when it is not that. */

@@ -4,6 +4,8 @@
 #include "base/likeness.h"
 #include "config/keys.h"
 
+#define TABLE_MAX_BYTES 32
+
 static const char *last_word(const char *path) {
     const char *dot = strrchr(path, '.');
     return dot ? dot + 1 : path;
@@ -23,6 +25,27 @@ const struct lvt_key *lvt_keys_nearest(const struct lvt_key *keys, size_t key_co
             best = far;
             best_whole = whole;
             nearest = &keys[i];
+        }
+    }
+    return nearest;
+}
+
+const char *lvt_keys_nearest_table(const struct lvt_key *keys, size_t key_count, const char *path,
+                                   size_t *ret_len) {
+    const char *nearest = NULL;
+    size_t best = lvt_likeness_limit(path) + 1;
+    for (size_t i = 0; i < key_count; i++) {
+        char table[TABLE_MAX_BYTES];
+        size_t len = strcspn(keys[i].name, ".");
+        if (!keys[i].name[len] || len >= sizeof table)
+            continue;
+        memcpy(table, keys[i].name, len);
+        table[len] = '\0';
+        size_t far = lvt_likeness_distance(path, table);
+        if (far < best) {
+            best = far;
+            nearest = keys[i].name;
+            *ret_len = len;
         }
     }
     return nearest;

@@ -314,6 +314,9 @@ static void unknown_keys_propose_one(void **state) {
         {"completely_different", NULL},
         {"", NULL},
         {"lane", "lanes"},
+        {"rabitmq", "rabbitmq"},
+        {"ledgr", "ledger"},
+        {"dead_leter", "dead_letter"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char expected[200];

@@ -21,6 +21,22 @@ static int env_call(lua_State *L) {
     return 1;
 }
 
+/* os.getenv is what people try first. */
+static int os_index(lua_State *L) {
+    return luaL_error(L, "there is no os in a configuration; env.NAME is an environment variable");
+}
+
+static void set_os(lua_State *L) {
+    lua_newtable(L);
+    lua_createtable(L, 0, 2);
+    lua_pushcfunction(L, os_index);
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+    lua_setglobal(L, "os");
+}
+
 /* For lua_pcall: the globals that a configuration may use. */
 static int open_config(lua_State *L) {
     lvt_lua_open_sandbox(L);
@@ -35,11 +51,12 @@ static int open_config(lua_State *L) {
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
     lua_setglobal(L, "env");
-    static const char *const removed[] = {"_G", "print", "os", "xpcall"};
+    static const char *const removed[] = {"_G", "print", "xpcall"};
     for (size_t i = 0; i < sizeof removed / sizeof *removed; i++) {
         lua_pushnil(L);
         lua_setglobal(L, removed[i]);
     }
+    set_os(L);
     return 0;
 }
 
