@@ -124,7 +124,8 @@ static int print_verdict(const struct lvt_program *program, const struct finding
         queues += !is_own(queue);
         handlers += is_own(queue) ? 0 : queue->handler_count;
     }
-    printf("ok: %zu handlers on %zu queues", handlers, queues);
+    printf("ok: %zu handler%s on %zu queue%s", handlers, handlers == 1 ? "" : "s", queues,
+           queues == 1 ? "" : "s");
     if (findings->warnings > 0)
         printf(", %u warning%s", findings->warnings, findings->warnings > 1 ? "s" : "");
     putchar('\n');

@@ -46,6 +46,15 @@ static void open_standard_files(void) {
         close(fd);
 }
 
+/* What was asked for may not have arrived: a full disk. */
+static int flushed(int status) {
+    bool failed = fflush(stdout) != 0;
+    if (status != LVT_EXIT_OK || !(failed || ferror(stdout)))
+        return status;
+    fputs("leveret: standard output does not take it all\n", stderr);
+    return LVT_EXIT_SOFTWARE;
+}
+
 int main(int argc, char **argv) {
     open_standard_files();
     if (argc < 2)
@@ -53,11 +62,11 @@ int main(int argc, char **argv) {
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
         strcmp(argv[1], "help") == 0) {
         print_help();
-        return LVT_EXIT_OK;
+        return flushed(LVT_EXIT_OK);
     }
     const char *name = strcmp(argv[1], "--version") == 0 ? "version" : argv[1];
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return flushed(commands[i].run(argc - 1, argv + 1));
     return lvt_program_usage("", "there is no command %s", argv[1]);
 }

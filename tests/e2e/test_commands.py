@@ -1,11 +1,12 @@
 """The commands that need no server."""
 import json
 import re
+import subprocess
 
 import pytest
 
 from harness import lua
-from harness.worker import OK, ROOT, USAGE, run_leveret
+from harness.worker import OK, ROOT, USAGE, binary, environment, run_leveret
 
 HANDLERS = {
     "item.created.lua": """return function(event, ctx)
@@ -145,3 +146,20 @@ def test_the_configuration_is_described(folder):
 def test_an_unknown_flag_is_named(folder):
     result = run_leveret(folder, "check", "--sideways")
     assert result.returncode == USAGE and "--sideways" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("--help",), ("check",), ("version",), ("run", "--help-config")])
+def test_what_standard_output_does_not_take_is_a_failure(folder, command):
+    config(folder)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run([binary(), *command], stdout=full, stderr=subprocess.PIPE, text=True,
+                                cwd=folder, env=environment(folder), check=False, timeout=30)
+    assert result.returncode == 70
+    assert result.stderr.endswith("leveret: standard output does not take it all\n")
+
+
+def test_check_counts_one_as_one(folder):
+    (folder / "one").mkdir()
+    (folder / "one" / "item.created.lua").write_text(HANDLERS["item.created.lua"])
+    result = run_leveret(folder, "check", "-c", config(folder, handlers=[str(folder / "one")]))
+    assert "\nok: 1 handler on 1 queue\n" in result.stdout
