@@ -35,7 +35,9 @@ static void changed(void *ctx) {
 
 void lvt_lane_reload_now(struct lvt_lane *lane) {
     if (lane->stage == LVT_LANE_WORKING)
-        lvt_log(lane->options.log, LVT_INFO, "reload: comparing the handlers with their files",
+        lvt_log(lane->options.log, LVT_INFO,
+                "reload: comparing the handlers with their files; the configuration is read at the "
+                "start only",
                 NULL, 0);
     scan(lane, true);
     if (lane->options.post)
