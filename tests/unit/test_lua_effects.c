@@ -94,7 +94,7 @@ static void sql_errors_are_objects(void **state) {
     answer_sql_error(fake, "23505", "duplicate key");
     assert_string_equal(fake->verdict.sqlstate, "23505");
     assert_non_null(strstr(fake->trace, "a.test.lua:6:"));
-    ended(fake, LVT_VERDICT_RETRY, "duplicate key (SQLSTATE 23505)");
+    ended(fake, LVT_VERDICT_RETRY, "a.test.lua:6: duplicate key (SQLSTATE 23505)");
 }
 
 static void redis_commands(void **state) {

@@ -18,6 +18,8 @@ void lvt_lua_http_push(lua_State *L);
 int lvt_lua_print(lua_State *L);
 int lvt_lua_publish(lua_State *L);
 
+/* Whether the value at `index` is an error of the database's. */
+bool lvt_lua_is_sql_error(lua_State *L, int index);
 /* The SQLSTATE of the database's error at `index`, anchored there; NULL when it is something
  * else. */
 const char *lvt_lua_sqlstate(lua_State *L, int index);

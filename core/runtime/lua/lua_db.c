@@ -43,13 +43,17 @@ static int raise_error(lua_State *L, const struct lvt_sql_error *error) {
     return lua_error(L);
 }
 
-const char *lvt_lua_sqlstate(lua_State *L, int index) {
+bool lvt_lua_is_sql_error(lua_State *L, int index) {
     if (lua_type(L, index) != LUA_TTABLE || !lua_getmetatable(L, index))
-        return NULL;
+        return false;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &error_key);
     bool is_error = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
-    if (!is_error)
+    return is_error;
+}
+
+const char *lvt_lua_sqlstate(lua_State *L, int index) {
+    if (!lvt_lua_is_sql_error(L, index))
         return NULL;
     lua_pushvalue(L, index);
     lua_pushliteral(L, "sqlstate");

@@ -42,6 +42,20 @@ static void push_error_text(lua_State *L, int index) {
     luaL_tolstring(L, index, NULL);
 }
 
+/* Puts file and line before the text on top: unlike a text, an error of the database's has none. */
+static void add_place(lua_State *L, lua_State *thread) {
+    lua_Debug at;
+    for (int level = 0; lua_getstack(thread, level, &at); level++) {
+        lua_getinfo(thread, "Sl", &at);
+        if (at.currentline <= 0)
+            continue;
+        lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+        return;
+    }
+}
+
 /* For lua_pcall, with the failure: fills it in from the error on the coroutine's stack. */
 static int describe(lua_State *L) {
     struct failure *failure = lua_touserdata(L, 1);
@@ -55,6 +69,8 @@ static int describe(lua_State *L) {
     if (sqlstate)
         snprintf(failure->sqlstate, sizeof failure->sqlstate, "%s", sqlstate);
     push_error_text(L, 2);
+    if (lvt_lua_is_sql_error(L, 2))
+        add_place(L, thread);
     const char *text = lua_tolstring(L, -1, &len);
     failure->reason_len = keep(failure->reason, sizeof failure->reason, text, len);
     luaL_traceback(L, thread, NULL, 0);
