@@ -10,6 +10,10 @@ struct lvt_log_writer {
     int fd;
     struct lvt_log_style style;
     unsigned lane;         /* a field of every line; 0: none */
+    bool can_fill;         /* not a file */
+    bool patient;          /* set by the owner: waits for its reader for ever, and loses nothing */
+    bool stalled;          /* its reader does not read */
+    uint64_t lost;         /* lines since it did */
     pthread_mutex_t mutex; /* keeps a line whole that takes several writes */
 };
 

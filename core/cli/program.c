@@ -28,6 +28,7 @@ enum leveret_code lvt_program_configure(struct lvt_program *program, const char 
         return code;
     lvt_log_writer_init(&program->writer, program->log_fd,
                         (enum lvt_log_format)program->config.log.format, isatty(program->log_fd));
+    program->writer.patient = program->log_fd == STDOUT_FILENO;
     program->log = (struct lvt_log){lvt_log_writer_sink, &program->writer,
                                     (enum lvt_level)program->config.log.level};
     return LEVERET_OK;

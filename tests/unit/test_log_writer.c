@@ -304,6 +304,36 @@ static void what_cannot_be_written_is_lost(void **state) {
     lvt_log_writer_done(NULL);
 }
 
+/* A pipe as a shell makes it: a write into a full one never comes back. */
+static void a_pipe_that_nobody_reads_stops_nobody(void **state) {
+    struct lvt_log_writer writer;
+    int ends[2];
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    lvt_log_writer_init(&writer, ends[1], LVT_LOG_TEXT, false);
+    for (int i = 0; i < 5000; i++)
+        lvt_log_writer_sink(&writer, LVT_INFO, "a line of which there are far too many", NULL, 0);
+    assert_true(writer.lost > 0 && writer.lost < 5000);
+    uint64_t lost = writer.lost;
+    for (uint64_t i = 0; i < 5000 - lost; i++)
+        assert_true(read(ends[0], line,
+                         strlen("2026-01-02T03:04:05.678Z info  "
+                                "a line of which there are far too many\n")) > 0);
+    lvt_log_writer_sink(&writer, LVT_INFO, "read again", NULL, 0);
+    assert_int_equal(writer.lost, 0);
+    ssize_t len = read(ends[0], line, sizeof line - 1);
+    assert_true(len > 0);
+    line[len] = '\0';
+    char expected[100];
+    snprintf(expected, sizeof expected, "the log was not read, and lines of it are lost lines=%d\n",
+             (int)lost);
+    assert_non_null(strstr(line, expected));
+    assert_non_null(strstr(line, "read again\n"));
+    lvt_log_writer_done(&writer);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_lines),
@@ -317,6 +347,7 @@ int main(void) {
         cmocka_unit_test(fields_without_room_are_left_out),
         cmocka_unit_test(long_json_becomes_a_text),
         cmocka_unit_test(threads_share_a_pipe),
+        cmocka_unit_test(a_pipe_that_nobody_reads_stops_nobody),
         cmocka_unit_test(what_cannot_be_written_is_lost),
     };
     return cmocka_run_group_tests_name("log_writer", tests, NULL, NULL);
