@@ -19,6 +19,8 @@
 #define FILES_MAX 64
 /* A file with this many more records than charges is written anew. */
 #define STALE_MAX 1024
+/* Read at once. */
+#define READ_MAX 64
 
 enum kind { CHARGED = 1, PARDONED = 2 };
 
@@ -211,8 +213,10 @@ static void compact(struct lvt_charges_file *file) {
     good = good && fsync(fd) == 0 && rename(path, file->path) == 0;
     if (!good) {
         complain(file, "the charges' file cannot be written anew", errno);
-        if (fd >= 0)
+        if (fd >= 0) {
+            (void)unlink(path);
             close(fd);
+        }
         return;
     }
     close(file->fd);
@@ -238,21 +242,45 @@ static void append(struct lvt_charges_file *file, enum kind kind, const struct l
         compact(file);
 }
 
-static void read_records(struct lvt_charges_file *file) {
-    struct record record;
+/* As much as there is, up to a size; -1 with errno. */
+static ssize_t read_whole(int fd, void *ret_data, size_t size) {
+    size_t len = 0;
+    while (len < size) {
+        ssize_t more = read(fd, (char *)ret_data + len, size - len);
+        if (more < 0 && errno == EINTR)
+            continue;
+        if (more < 0)
+            return -1;
+        if (more == 0)
+            break;
+        len += (size_t)more;
+    }
+    return (ssize_t)len;
+}
+
+/* False with errno when its end was not reached: what is behind that place may be charges, too. */
+static bool read_records(struct lvt_charges_file *file) {
+    struct record records[READ_MAX];
     size_t bad = 0;
     ssize_t len;
-    while ((len = read(file->fd, &record, sizeof record)) == (ssize_t)sizeof record) {
-        file->records++;
-        if (is_whole(&record))
-            apply(file, &record);
-        else
-            bad++;
-    }
-    if (len > 0 || bad > 0)
+    do {
+        len = read_whole(file->fd, records, sizeof records);
+        if (len < 0)
+            return false;
+        for (size_t i = 0; i < (size_t)len / sizeof records[0]; i++) {
+            file->records++;
+            if (is_whole(&records[i]))
+                apply(file, &records[i]);
+            else
+                bad++;
+        }
+    } while (len == (ssize_t)sizeof records);
+    size_t torn = (size_t)len % sizeof records[0];
+    if (torn > 0 || bad > 0)
         LVT_LOG(file->log, LVT_WARN, "the charges' file is damaged; what is whole counts",
                 LVT_STRING("file", file->path), LVT_INTEGER("records", (int64_t)bad),
-                LVT_INTEGER("torn_bytes", len > 0 ? (int64_t)len : 0));
+                LVT_INTEGER("torn_bytes", (int64_t)torn));
+    return true;
 }
 
 /* The name is part of a file's: other characters than these are not. */
@@ -272,18 +300,26 @@ static void set_stem(struct lvt_charges_file *file, const char *folder, const ch
         file->stem[0] = 0;
 }
 
+/* It is left as it is. */
+static void give_up(struct lvt_charges_file *file) {
+    if (file->fd >= 0)
+        close(file->fd);
+    file->fd = -1;
+    file->records = 0;
+}
+
 /* The first that nobody has, and that can be read. */
 static void open_one(struct lvt_charges_file *file) {
     for (unsigned number = 1; number <= FILES_MAX; number++) {
         set_path(file, number);
-        if (take(file, 0)) {
-            read_records(file);
+        if (take(file, 0) && read_records(file))
             return;
-        }
-        if (errno == ENOENT)
+        int error = errno;
+        give_up(file);
+        if (error == ENOENT)
             return;
-        if (errno != EWOULDBLOCK)
-            complain(file, "the charges' file cannot be read", errno);
+        if (error != EWOULDBLOCK)
+            complain(file, "the charges' file cannot be read", error);
     }
 }
 

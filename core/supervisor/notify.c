@@ -1,5 +1,6 @@
 #include "supervisor/notify.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,26 +15,25 @@ static uint64_t watchdog_of(const char *usec, const char *pid) {
 }
 
 /* "/path", or "@name" for one of the abstract ones. */
-static int address_of(const char *path, struct sockaddr_un *ret_address, socklen_t *ret_len) {
+static void set_address(struct lvt_notify *notify, const char *path) {
     size_t len = strlen(path);
-    if ((path[0] != '/' && path[0] != '@') || len < 2 || len >= sizeof ret_address->sun_path)
-        return -1;
-    *ret_address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    memcpy(ret_address->sun_path, path, len);
+    if ((path[0] != '/' && path[0] != '@') || len < 2 || len >= sizeof notify->address.sun_path)
+        return;
+    notify->address.sun_family = AF_UNIX;
+    memcpy(notify->address.sun_path, path, len);
     if (path[0] == '@')
-        ret_address->sun_path[0] = 0;
+        notify->address.sun_path[0] = 0;
     else
         len++; /* with its NUL */
-    *ret_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
-    return socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    notify->address_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 }
 
 void lvt_notify_open(struct lvt_notify *notify) {
     const char *path = getenv("NOTIFY_SOCKET");
     *notify = (struct lvt_notify){.fd = -1};
     if (path)
-        notify->fd = address_of(path, &notify->address, &notify->address_len);
-    if (notify->fd >= 0)
+        set_address(notify, path);
+    if (notify->address_len > 0)
         notify->watchdog_ms = watchdog_of(getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"));
     unsetenv("NOTIFY_SOCKET");
     unsetenv("WATCHDOG_USEC");
@@ -46,15 +46,30 @@ void lvt_notify_close(struct lvt_notify *notify) {
     notify->fd = -1;
 }
 
-void lvt_notify_send(const struct lvt_notify *notify, const char *format, ...) {
-    char text[512];
-    va_list args;
+static bool send_text(struct lvt_notify *notify, const char *text) {
     if (notify->fd < 0)
+        notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    return notify->fd >= 0 &&
+           sendto(notify->fd, text, strlen(text), MSG_NOSIGNAL,
+                  (const struct sockaddr *)&notify->address, notify->address_len) >= 0;
+}
+
+void lvt_notify_again(struct lvt_notify *notify) {
+    if (notify->unsent[0] && send_text(notify, notify->unsent))
+        notify->unsent[0] = 0;
+}
+
+void lvt_notify_send(struct lvt_notify *notify, const char *format, ...) {
+    char text[LVT_NOTIFY_BYTES];
+    va_list args;
+    if (notify->address_len == 0)
         return;
     va_start(args, format);
-    int len = vsnprintf(text, sizeof text, format, args);
+    (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    if (len > 0 && (size_t)len < sizeof text)
-        (void)sendto(notify->fd, text, (size_t)len, MSG_NOSIGNAL,
-                     (const struct sockaddr *)&notify->address, notify->address_len);
+    lvt_notify_again(notify); /* in order */
+    if (send_text(notify, text))
+        notify->unsent[0] = 0; /* it is out of date */
+    else
+        memcpy(notify->unsent, text, sizeof text);
 }

@@ -4,7 +4,7 @@
 
 #include <sys/types.h>
 
-#include "admin/server.h"
+#include "admin/line.h"
 #include "supervisor/charges_file.h"
 #include "supervisor/notify.h"
 #include "supervisor/supervisor.h"
@@ -25,13 +25,16 @@ struct lvt_ward {
     uint32_t beats;
     unsigned deaths; /* in a row */
     bool stopped;    /* by a signal such as SIGSTOP: time does not count */
+    int unsent;      /* a signal that it could not be sent, or 0 */
     int hung;        /* the seat that it was killed for, plus one */
     struct lvt_stay stays[LVT_SEATS_MAX];
     uint32_t pardons; /* that were read */
     bool owes_reload; /* asked for, and not counted since */
     uint32_t reloads; /* counted then */
     bool owes_report;
-    struct lvt_buffer incoming; /* what has come of a report */
+    struct lvt_line_answer answer; /* what has come of one, of so many bytes */
+    size_t received;
+    struct lvt_buffer incoming; /* and of its metrics */
     struct lvt_report report;   /* the last; its metrics are in the next one */
     struct lvt_buffer metrics;
     bool reported; /* since it started */
@@ -92,7 +95,7 @@ void lvt_judge_pardons(struct lvt_supervisor *supervisor, struct lvt_ward *ward)
 /* For the server: asks every lane. */
 void lvt_reports_asked(void *ctx);
 /* The lane's line is readable. */
-void lvt_report_receive(struct lvt_supervisor *supervisor, struct lvt_ward *ward);
+void lvt_report_receive(struct lvt_ward *ward);
 /* The lane is gone: its counters stay. */
 void lvt_report_depart(struct lvt_supervisor *supervisor, struct lvt_ward *ward);
 /* Answers the pages once all that can has reported. */

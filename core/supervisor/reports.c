@@ -28,36 +28,40 @@ void lvt_reports_asked(void *ctx) {
     supervisor->collect_until_ms = lvt_supervisor_now_ms() + WAIT_MS;
 }
 
-/* Takes a whole answer out of what has come. */
+/* Without its metrics those of before count: counters never go down. */
 static void take_answer(struct lvt_ward *ward) {
-    struct lvt_line_answer answer;
-    struct lvt_buffer *incoming = &ward->incoming;
-    if (incoming->len < sizeof answer)
-        return;
-    memcpy(&answer, incoming->data, sizeof answer);
-    if (incoming->len < sizeof answer + answer.metrics_len)
-        return;
-    if (answer.metrics_len > 0) { /* else those of before count: counters never go down */
-        lvt_buffer_clear(&ward->metrics);
-        lvt_buffer_append(&ward->metrics, incoming->data + sizeof answer, answer.metrics_len);
+    if (ward->incoming.len > 0 && !ward->incoming.failed) {
+        struct lvt_buffer before = ward->metrics;
+        ward->metrics = ward->incoming;
+        ward->incoming = before;
     }
-    ward->report = answer.report;
+    ward->report = ward->answer.report;
     ward->report.metrics = lvt_bytes(ward->metrics.data, ward->metrics.len);
     ward->owes_report = false;
     ward->reported = true;
-    lvt_buffer_clear(incoming);
+    ward->received = 0;
+    lvt_buffer_clear(&ward->incoming);
+}
+
+/* Counts what there is no memory for, too: the next answer begins behind it. */
+static void take_piece(struct lvt_ward *ward, const char *piece, size_t len) {
+    size_t head = sizeof ward->answer;
+    size_t of_head = ward->received < head ? head - ward->received : 0;
+    if (of_head > len)
+        of_head = len;
+    memcpy((char *)&ward->answer + ward->received, piece, of_head);
+    lvt_buffer_append(&ward->incoming, piece + of_head, len - of_head);
+    ward->received += len;
+    if (ward->received >= head && ward->received - head >= ward->answer.metrics_len)
+        take_answer(ward);
 }
 
 /* Its end is its process's, of which we are told otherwise. */
-void lvt_report_receive(struct lvt_supervisor *supervisor, struct lvt_ward *ward) {
+void lvt_report_receive(struct lvt_ward *ward) {
     char piece[65536];
     ssize_t len;
-    (void)supervisor;
     while ((len = read(ward->line, piece, sizeof piece)) > 0)
-        lvt_buffer_append(&ward->incoming, piece, (size_t)len);
-    if (ward->incoming.failed)
-        lvt_buffer_clear(&ward->incoming);
-    take_answer(ward);
+        take_piece(ward, piece, (size_t)len);
 }
 
 /* ---- what was counted by those that are gone ---- */
@@ -85,6 +89,7 @@ void lvt_report_depart(struct lvt_supervisor *supervisor, struct lvt_ward *ward)
         add_departed(supervisor, &ward->report);
     ward->report = (struct lvt_report){0};
     ward->owes_report = ward->reported = false;
+    ward->received = 0;
     lvt_buffer_clear(&ward->incoming);
     lvt_buffer_clear(&ward->metrics);
 }

@@ -245,6 +245,7 @@ static bool all_answer(const struct lvt_supervisor *supervisor, uint64_t now_ms)
 static void notify(struct lvt_supervisor *supervisor, uint64_t now_ms) {
     struct lvt_notify *systemd = &supervisor->notify;
     bool ready = count_ready(supervisor) == supervisor->count;
+    lvt_notify_again(systemd);
     if (supervisor->stopping == 0 && ready && !supervisor->everything_ready) {
         supervisor->everything_ready = true;
         lvt_notify_send(systemd, "READY=1\nSTATUS=consuming, in %zu lane%s", supervisor->count,
@@ -332,7 +333,7 @@ static void wait_and_see(struct lvt_supervisor *supervisor, struct pollfd *fds) 
     (void)poll(fds, count, wait_of(supervisor, lvt_supervisor_now_ms()));
     for (size_t i = 0; i < supervisor->count; i++)
         if (fds[2 + i].fd >= 0 && fds[2 + i].revents)
-            lvt_report_receive(supervisor, &supervisor->wards[i]);
+            lvt_report_receive(&supervisor->wards[i]);
     read_signals(supervisor);
     if (supervisor->server) {
         int64_t left_ms = lvt_server_run(supervisor->server);

@@ -82,7 +82,7 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
         ward->absent_at_ms = ward->started_ms;
     ward->beats = ward->pardons = 0;
     ward->stopped = ward->owes_reload = false; /* it reads the files as they are */
-    ward->hung = 0;
+    ward->hung = ward->unsent = 0;
     memset(ward->stays, 0, sizeof ward->stays);
     return false;
 }
@@ -182,10 +182,14 @@ void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int
         supervisor->restarts++;
 }
 
+static void send_signal(struct lvt_ward *ward, int number) {
+    ward->unsent = kill(ward->pid, number) == 0 ? 0 : number;
+}
+
 void lvt_wards_signal(struct lvt_supervisor *supervisor, int number) {
     for (size_t i = 0; i < supervisor->count; i++)
         if (supervisor->wards[i].pid > 0)
-            (void)kill(supervisor->wards[i].pid, number);
+            send_signal(&supervisor->wards[i], number);
 }
 
 /* ---- its life ---- */
@@ -213,7 +217,7 @@ static void stop_hung(struct lvt_supervisor *supervisor, struct lvt_ward *ward) 
             LVT_STRING("event", subject->type), LVT_STRING("id", subject->id),
             LVT_STRING("handler", subject->handler), LVT_INTEGER("pid", ward->pid),
             LVT_INTEGER("lane", ward->number));
-    (void)kill(ward->pid, SIGKILL);
+    send_signal(ward, SIGKILL);
 }
 
 void lvt_wards_look(struct lvt_supervisor *supervisor, uint64_t now_ms, uint64_t since_ms) {
@@ -222,8 +226,10 @@ void lvt_wards_look(struct lvt_supervisor *supervisor, uint64_t now_ms, uint64_t
         if (ward->pid == 0)
             continue;
         uint32_t beats = atomic_load(&ward->box->beats);
+        if (ward->unsent)
+            send_signal(ward, ward->unsent);
         if (ward->owes_reload && ward->beats == 0 && beats > 0)
-            (void)kill(ward->pid, SIGHUP); /* it may not have been able to take the first one */
+            send_signal(ward, SIGHUP); /* it may not have been able to take the first one */
         if (beats != ward->beats)
             ward->absent_at_ms = now_ms;
         ward->beats = beats;

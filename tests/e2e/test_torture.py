@@ -57,7 +57,7 @@ class Tortured(Worker):
         return code
 
     def report(self):
-        return (self.directory / "report").read_text().split(maxsplit=2)
+        return (self.directory / "report").read_text().split(maxsplit=3)
 
 
 def publish_all(site):

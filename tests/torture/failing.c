@@ -28,6 +28,7 @@
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -297,7 +298,9 @@ FAILS(int, timer_settime,
       (timer_t timer, int flags, const struct itimerspec *restrict to,
        struct itimerspec *restrict ret),
       (timer, flags, to, ret), -1, EINVAL)
-FAILS(pid_t, fork, (void), (), -1, EAGAIN, ENOMEM)
+FAILS(pid_t, waitpid, (pid_t pid, int *status, int options), (pid, status, options), -1, EINTR)
+FAILS(int, kill, (pid_t pid, int number), (pid, number), -1, EPERM)
+FAILS(off64_t, lseek64, (int fd, off64_t offset, int whence), (fd, offset, whence), -1, EIO)
 FAILS(ssize_t, getrandom, (void *data, size_t size, unsigned flags), (data, size, flags), -1, EINTR,
       EAGAIN)
 FAILS(void *, mmap64, (void *at, size_t size, int protection, int flags, int fd, off64_t offset),
@@ -305,6 +308,20 @@ FAILS(void *, mmap64, (void *at, size_t size, int protection, int flags, int fd,
 FAILS(void *, mmap, (void *at, size_t size, int protection, int flags, int fd, off_t offset),
       (at, size, protection, flags, fd, offset), MAP_FAILED, ENOMEM)
 FAILS(void *, dlopen, (const char *path, int flags), (path, flags), NULL, ENOMEM)
+
+static bool spares_children;
+
+pid_t fork(void) {
+    static pid_t (*real)(void);
+    if (!real)
+        real = (pid_t(*)(void))next("fork");
+    if (BROKEN("fork", EAGAIN, ENOMEM))
+        return -1;
+    pid_t pid = real();
+    if (pid == 0 && spares_children)
+        failing_end();
+    return pid;
+}
 
 int pthread_create(pthread_t *ret, const pthread_attr_t *options, void *(*run)(void *), void *ctx) {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
@@ -345,6 +362,8 @@ OPENS(open64)
 
 /* ---- preloaded ---- */
 
+static pid_t preloaded_pid;
+
 static void crashed(int number) {
     void *frames[40];
     failing_end();
@@ -365,18 +384,21 @@ __attribute__((constructor)) static void preloaded(void) {
     sigaction(SIGSEGV, &action, NULL);
     (void)backtrace(&frame, 1); /* loads what it needs while there is memory */
     bool memory = strncmp(order, "memory:", 7) == 0;
+    preloaded_pid = getpid();
+    spares_children = getenv("TORTURE_SPARES_CHILDREN") != NULL;
     failing_begin(memory ? FAILING_MEMORY : FAILING_SYSTEM, strtoull(order + 7, NULL, 10));
 }
 
 __attribute__((destructor)) static void report(void) {
     const char *path = getenv("TORTURE_REPORT");
-    if (!path)
+    if (!path || getpid() != preloaded_pid)
         return;
     failing_end();
+    int64_t left = failing_live();
     FILE *file = fopen(path, "w");
     if (file) {
-        fprintf(file, "%llu %llu %s\n", (unsigned long long)failing_count(FAILING_MEMORY),
-                (unsigned long long)failing_count(FAILING_SYSTEM), what);
+        fprintf(file, "%llu %llu %lld %s\n", (unsigned long long)failing_count(FAILING_MEMORY),
+                (unsigned long long)failing_count(FAILING_SYSTEM), (long long)left, what);
         fclose(file);
     }
 }
