@@ -204,7 +204,14 @@ static void on_up(void *ctx) {
     chores->up = true;
     chores->logged = false;
     lvt_pg_well(chores->pg);
+    lvt_session_second(chores->ledger);
     next_chore(chores);
+}
+
+static void lost(struct lvt_chores *chores) {
+    chores->up = chores->busy = false;
+    chores->striking = 0;
+    uv_timer_stop(&chores->timer);
 }
 
 static void on_down(void *ctx, const struct leveret_error *err) {
@@ -215,9 +222,8 @@ static void on_down(void *ctx, const struct leveret_error *err) {
         lvt_logf(chores->ledger->options.log, LVT_WARN,
                  "the ledger's housekeeping has no connection, trying again: %s", err->text);
     }
-    chores->up = chores->busy = false;
-    chores->striking = 0;
-    uv_timer_stop(&chores->timer);
+    lost(chores);
+    lvt_session_no_second(chores->ledger, chores->pg, err);
 }
 
 /* ---- life ---- */
@@ -254,6 +260,15 @@ bool lvt_chores_init(struct lvt_ledger *ledger) {
 
 void lvt_chores_open(struct lvt_ledger *ledger) {
     lvt_pg_open(ledger->chores->pg);
+}
+
+void lvt_chores_reopen(struct lvt_ledger *ledger) {
+    struct lvt_chores *chores = ledger->chores;
+    if (chores->up) {
+        lvt_pg_drop(chores->pg);
+        lost(chores);
+    }
+    lvt_pg_hurry(chores->pg);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {

@@ -88,11 +88,7 @@ void lvt_ledger_start(struct lvt_ledger *ledger) {
         leveret_fail(&ledger->failure, LEVERET_NO_MEMORY, "out of memory");
         return;
     }
-    lvt_pg_open(ledger->pg);
-    if (ledger->chores)
-        lvt_chores_open(ledger);
-    if (ledger->outbox)
-        lvt_outbox_open(ledger);
+    lvt_pg_open(ledger->pg); /* the others come after it */
     lvt_ledger_soon(ledger);
 }
 

@@ -444,6 +444,7 @@ static void on_down(void *ctx, const struct leveret_error *err) {
     outbox->up = outbox->leading = false;
     outbox->pending = outbox->lag_ms = outbox->failed = -1;
     uv_timer_stop(&outbox->timer);
+    lvt_session_no_second(outbox->ledger, outbox->pg, err);
     if (outbox->ledger->closing)
         close_soon(outbox);
 }

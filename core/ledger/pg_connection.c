@@ -2,8 +2,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/uuid.h"
 #include "ledger/pg_address.h"
 
 #define CONNECT_MS 10000  /* for the name, the connection and the set-up together */
@@ -19,6 +21,7 @@ struct expected {
     lvt_pg_done *done;
     void *ctx;
     bool by_row;
+    bool prepared; /* at the beginning */
 };
 
 struct lvt_pg {
@@ -34,6 +37,8 @@ struct lvt_pg {
     unsigned step;    /* of the backoff */
     uint32_t random;
     int server_pid;
+    char mark[LVT_UUID_SIZE];
+    bool shared;
     struct leveret_error setup_error;
     struct expected expected[EXPECTED_MAX];
     unsigned first, count;
@@ -196,7 +201,7 @@ void lvt_pg_execute(struct lvt_pg *pg, const char *name, const struct lvt_pg_par
         formats[i] = params[i].binary;
     }
     expect(pg, PQsendQueryPrepared(pg->conn, name, (int)param_count, values, lengths, formats, 1),
-           (struct expected){done, ctx, false});
+           (struct expected){.done = done, .ctx = ctx, .prepared = true});
 }
 
 static void send_text(struct lvt_pg *pg, const char *sql, const char *const *params,
@@ -208,7 +213,7 @@ static void send_text(struct lvt_pg *pg, const char *sql, const char *const *par
 
 void lvt_pg_query(struct lvt_pg *pg, const char *sql, const char *const *params, size_t param_count,
                   lvt_pg_done *done, void *ctx) {
-    send_text(pg, sql, params, param_count, (struct expected){done, ctx, false});
+    send_text(pg, sql, params, param_count, (struct expected){.done = done, .ctx = ctx});
 }
 
 /* libpq takes the wish for the statement whose answer is next, before it has read any of it. */
@@ -219,14 +224,15 @@ static void next_by_row(struct lvt_pg *pg) {
 
 void lvt_pg_query_by_row(struct lvt_pg *pg, const char *sql, const char *const *params,
                          size_t param_count, lvt_pg_done *done, void *ctx) {
-    send_text(pg, sql, params, param_count, (struct expected){done, ctx, true});
+    send_text(pg, sql, params, param_count,
+              (struct expected){.done = done, .ctx = ctx, .by_row = true});
     if (pg->count == 1)
         next_by_row(pg);
 }
 
 void lvt_pg_sync(struct lvt_pg *pg, lvt_pg_done *done, void *ctx) {
     if (can_send(pg))
-        expect(pg, PQpipelineSync(pg->conn), (struct expected){done, ctx, false});
+        expect(pg, PQpipelineSync(pg->conn), (struct expected){.done = done, .ctx = ctx});
 }
 
 void lvt_pg_send_answers(struct lvt_pg *pg) {
@@ -243,12 +249,23 @@ static bool is_last_word(const PGresult *result) {
            (!severity || strcmp(severity, "ERROR") != 0);
 }
 
+/* One that was prepared at the beginning is not there: another session answers. */
+static bool is_anothers(const struct lvt_pg *pg, const PGresult *result) {
+    return pg->count > 0 && pg->expected[pg->first].prepared &&
+           strcmp(lvt_pg_sqlstate(result), "26000") == 0;
+}
+
 /* False when the session is not the one it was any more. */
 static bool answer(struct lvt_pg *pg, PGresult *result) {
     PGconn *conn = pg->conn;
-    if (is_last_word(result)) {
+    bool anothers = is_anothers(pg, result);
+    if (anothers || is_last_word(result)) {
         struct leveret_error err;
-        lvt_pg_explain(result, &err);
+        pg->shared = anothers;
+        if (anothers)
+            lvt_pg_explain_shared(&err);
+        else
+            lvt_pg_explain(result, &err);
         PQclear(result);
         lose(pg, &err);
         return false;
@@ -327,7 +344,26 @@ static void on_setup(void *ctx, PGresult *result) {
     pg->options.up(pg->options.ctx);
 }
 
+/* Another's mark stays. */
+static const char mark_sql[] =
+    "SELECT set_config('leveret.session', CASE coalesce(" LVT_PG_MARK_SQL
+    ", '')"
+    " WHEN '' THEN $1::text ELSE " LVT_PG_MARK_SQL " END, false) = $1::text";
+
+static void on_marked(void *ctx, PGresult *result) {
+    struct lvt_pg *pg = ctx;
+    if (lvt_pg_failed(result)) {
+        on_setup(ctx, result);
+        return;
+    }
+    pg->shared = strcmp(PQgetvalue(result, 0, 0), "t") != 0;
+    if (pg->shared)
+        lvt_pg_explain_shared(&pg->setup_error);
+    PQclear(result);
+}
+
 static void set_up(struct lvt_pg *pg) {
+    const char *mark[] = {pg->mark};
     pg->state = STATE_SETUP;
     pg->setup_error.code = LEVERET_OK;
     PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
@@ -335,6 +371,9 @@ static void set_up(struct lvt_pg *pg) {
         lose_connection(pg);
         return;
     }
+    lvt_uuid7((uint64_t)time(NULL) * 1000, pg->mark);
+    pg->shared = false;
+    lvt_pg_query(pg, mark_sql, mark, 1, on_marked, pg);
     /* Behind a pooler the session may hold another client's statements. */
     lvt_pg_query(pg, "DEALLOCATE ALL", NULL, 0, on_setup, pg);
     lvt_pg_query(pg, pg->options.setup, NULL, 0, on_setup, pg);
@@ -512,6 +551,14 @@ PGcancel *lvt_pg_cancel(const struct lvt_pg *pg) {
 
 int lvt_pg_server_pid(const struct lvt_pg *pg) {
     return pg->server_pid;
+}
+
+const char *lvt_pg_mark(const struct lvt_pg *pg) {
+    return pg->mark;
+}
+
+bool lvt_pg_is_shared(const struct lvt_pg *pg) {
+    return pg->shared;
 }
 
 int lvt_pg_start_pid(const struct lvt_pg *pg) {

@@ -80,6 +80,13 @@ PGcancel *lvt_pg_cancel(const struct lvt_pg *pg);
  */
 int lvt_pg_server_pid(const struct lvt_pg *pg);
 int lvt_pg_start_pid(const struct lvt_pg *pg);
+/* What the set-up has written into the session, by which a statement knows that it runs in this one
+ * and no other: a pooler may give each transaction another. */
+const char *lvt_pg_mark(const struct lvt_pg *pg);
+#define LVT_PG_MARK_SQL "current_setting('leveret.session', true)"
+/* Whether the connection was lost because its session is not its own: there is another's mark in
+ * it, of a client that still uses it or left locks there; or what the set-up prepared is not. */
+bool lvt_pg_is_shared(const struct lvt_pg *pg);
 
 /* ---- what answers mean ---- */
 
@@ -90,6 +97,8 @@ const char *lvt_pg_sqlstate(const PGresult *result);
 bool lvt_pg_is_outage(const char *sqlstate);
 /* Why a connection could not be made: the server is not ready yet. */
 bool lvt_pg_is_starting(const PGconn *conn);
+/* One session for several clients. */
+void lvt_pg_explain_shared(struct leveret_error *ret_err);
 /* One line for people, with the next step where one is known. */
 void lvt_pg_explain(const PGresult *result, struct leveret_error *ret_err);
 

@@ -38,7 +38,7 @@ bool lvt_pg_is_outage(const char *sqlstate) {
 
 /* What only a person can mend: credentials, missing tables, missing rights. */
 static bool needs_a_person(const char *sqlstate) {
-    static const char *const states[] = {"28", "3D000", "42", "3F000", "0LP01", "22023"};
+    static const char *const states[] = {"26", "28", "3D000", "42", "3F000", "0LP01", "22023"};
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++)
         if (begins(sqlstate, states[i]))
             return true;
@@ -63,6 +63,12 @@ static const char *next_step(const char *sqlstate) {
     if (begins(sqlstate, "42P05") || begins(sqlstate, "26000"))
         return "; a pooler in between must pool by session (pool_mode = session)";
     return "";
+}
+
+void lvt_pg_explain_shared(struct leveret_error *ret_err) {
+    leveret_fail(ret_err, LEVERET_CONFIG,
+                 "a session is shared: the pooler in between must pool by session (pool_mode = "
+                 "session), and clear what a client leaves (server_reset_query = DISCARD ALL)");
 }
 
 void lvt_pg_explain(const PGresult *result, struct leveret_error *ret_err) {

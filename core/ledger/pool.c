@@ -40,16 +40,6 @@ static void take_next(struct lvt_pooled *pooled) {
 static void on_up(void *ctx) {
     struct lvt_pooled *pooled = ctx;
     struct lvt_ledger *ledger = pooled->ledger;
-    if (ledger->session == LVT_SESSION_READY &&
-        lvt_pg_server_pid(pooled->pg) == lvt_pg_server_pid(ledger->pg)) {
-        struct leveret_error err;
-        leveret_fail(&err, LEVERET_CONFIG,
-                     "two connections share one session: a pooler in between pools by transaction; "
-                     "it must pool by session (pool_mode = session)");
-        lvt_pool_drop(pooled);
-        lvt_session_fail(ledger, &err);
-        return;
-    }
     pooled->up = true;
     ledger->pool_logged = false;
     lvt_pg_well(pooled->pg);
@@ -77,6 +67,7 @@ static void on_down(void *ctx, const struct leveret_error *err) {
         some_up = some_up || other->up;
     if (!some_up)
         lvt_tx_refuse_waiting(ledger);
+    lvt_session_no_second(ledger, pooled->pg, err);
 }
 
 void lvt_pool_drop(struct lvt_pooled *pooled) {

@@ -82,6 +82,11 @@ static void note_failure(struct lvt_round *round, const PGresult *result, char r
     snprintf(ret_state, 6, "%.5s", state[0] ? state : "XX000");
 }
 
+static void note_shared(struct lvt_round *round) {
+    lvt_pg_explain_shared(&round->error);
+    strcpy(round->claim_state, "26000"); /* what the next use of our statements would be told */
+}
+
 static int64_t read_int8(const char *at) {
     return lvt_claims_lock_key((const unsigned char *)at);
 }
@@ -105,7 +110,9 @@ static void on_locked(void *ctx, PGresult *result) {
             claims->items[i].locked = true;
         for (int row = 0; row < PQntuples(result); row++) {
             int64_t place = read_int8(PQgetvalue(result, row, 0));
-            if (place >= 1 && place <= claims->count)
+            if (place == 0)
+                note_shared(&ledger->round);
+            else if (place >= 1 && place <= claims->count)
                 claims->items[place - 1].locked = false;
         }
     }
@@ -379,9 +386,11 @@ static void send_round(struct lvt_ledger *ledger) {
         lvt_pg_execute(pg, "unlock", &keys, 1, on_unlocked, ledger);
     }
     if (round->claims.count > 0) {
-        const struct lvt_pg_param locks = array_param(&round->lock_keys);
+        const char *mark = lvt_pg_mark(pg);
+        const struct lvt_pg_param locks[] = {array_param(&round->lock_keys),
+                                             {mark, strlen(mark), false}};
         const struct lvt_pg_param keys = array_param(&round->lookup_keys);
-        lvt_pg_execute(pg, "lock", &locks, 1, on_locked, ledger);
+        lvt_pg_execute(pg, "lock", locks, 2, on_locked, ledger);
         lvt_pg_execute(pg, "look_up", &keys, 1, on_looked_up, ledger);
     }
     if (round->records.count > 0) {

@@ -26,9 +26,11 @@ static const struct lvt_pg_prepared prepared[] = {
     {"unlock",
      "SELECT count(*) FROM (SELECT pg_advisory_unlock(k) FROM unnest($1::bigint[]) k"
      " OFFSET 0) u"},
+    /* In another's session none is taken, and 0 is no place. */
     {"lock",
-     "SELECT n FROM unnest($1::bigint[]) WITH ORDINALITY t(k, n)"
-     " WHERE NOT pg_try_advisory_lock(k)"},
+     "SELECT 0::bigint WHERE " LVT_PG_MARK_SQL " IS DISTINCT FROM $2::text"
+     " UNION ALL SELECT n FROM unnest($1::bigint[]) WITH ORDINALITY t(k, n)"
+     " WHERE " LVT_PG_MARK_SQL " IS NOT DISTINCT FROM $2::text AND NOT pg_try_advisory_lock(k)"},
     {"relock", "SELECT k FROM unnest($1::bigint[]) k WHERE NOT pg_try_advisory_lock(k)"},
     {"look_up", "SELECT id FROM processed_events WHERE id = ANY($1::uuid[])"},
     {"insert", INSERT_SQL},
@@ -61,6 +63,7 @@ enum check_column {
     CHECK_BEGAN,
 };
 
+static void wait_for_second(struct lvt_ledger *ledger);
 static void end_ghost(struct lvt_ledger *ledger);
 static void lock_in_hand(struct lvt_ledger *ledger);
 
@@ -69,6 +72,8 @@ static void lock_in_hand(struct lvt_ledger *ledger);
 static void away(struct lvt_ledger *ledger, const struct leveret_error *err) {
     bool was_ready = ledger->session == LVT_SESSION_READY;
     ledger->session = LVT_SESSION_AWAY;
+    if (err->code == LEVERET_CONFIG)
+        ledger->sure_of_pooler = false;
     uv_timer_stop(&ledger->session_timer);
     ledger->unlock_count = 0;
     lvt_round_lost(ledger);
@@ -113,6 +118,10 @@ static void refuse(struct lvt_ledger *ledger, const char *text) {
     lvt_session_fail(ledger, &err);
 }
 
+static bool is_pooled(const struct lvt_ledger *ledger) {
+    return lvt_pg_start_pid(ledger->pg) != lvt_pg_server_pid(ledger->pg);
+}
+
 static void warn(struct lvt_ledger *ledger, const PGresult *row) {
     long long locks = atoll(PQgetvalue(row, 0, CHECK_LOCKS));
     const struct lvt_log *log = ledger->options.log;
@@ -128,7 +137,7 @@ static void warn(struct lvt_ledger *ledger, const PGresult *row) {
             log, LVT_WARN,
             "PostgreSQL runs with fsync = off: a crash of its machine loses records, and their "
             "events run again");
-    if (lvt_pg_start_pid(ledger->pg) != lvt_pg_server_pid(ledger->pg))
+    if (is_pooled(ledger))
         lvt_logf(log, LVT_WARN,
                  "a pooler stands between here and PostgreSQL: it must pool by session "
                  "(pool_mode = session)");
@@ -168,7 +177,7 @@ static void on_checked(void *ctx, PGresult *result) {
     snprintf(ledger->began, sizeof ledger->began, "%s", PQgetvalue(result, 0, CHECK_BEGAN));
     PQclear(result);
     ledger->lock_tries = 0;
-    end_ghost(ledger);
+    wait_for_second(ledger);
 }
 
 static void on_up(void *ctx) {
@@ -180,6 +189,46 @@ static void on_up(void *ctx) {
     lvt_pg_query(ledger->pg, check_sql, params, 1, on_checked, ledger);
     lvt_pg_sync(ledger->pg, NULL, NULL);
     lvt_pg_flush(ledger->pg);
+}
+
+/* ---- a second session ---- */
+
+/* A pooler that does not pool by session shows with the second connection, which gets the session
+ * of the first as soon as that one rests. So the others are opened only now, and behind a pooler in
+ * doubt the session waits for one that is set up after it. */
+static void wait_for_second(struct lvt_ledger *ledger) {
+    bool first = ledger->chores && !ledger->others_opened;
+    bool waits = ledger->chores && !ledger->sure_of_pooler && is_pooled(ledger);
+    ledger->session = LVT_SESSION_ALONE;
+    if (first) {
+        ledger->others_opened = true;
+        lvt_chores_open(ledger);
+        lvt_outbox_open(ledger);
+    } else if (waits) {
+        lvt_chores_reopen(ledger);
+    }
+    if (!waits)
+        lvt_session_second(ledger);
+}
+
+void lvt_session_second(struct lvt_ledger *ledger) {
+    if (ledger->session != LVT_SESSION_ALONE)
+        return;
+    ledger->sure_of_pooler = true;
+    end_ghost(ledger);
+}
+
+void lvt_session_no_second(struct lvt_ledger *ledger, const struct lvt_pg *other,
+                           const struct leveret_error *err) {
+    struct leveret_error why;
+    if (lvt_pg_is_shared(other) && ledger->session != LVT_SESSION_AWAY && is_pooled(ledger)) {
+        lvt_session_fail(ledger, err);
+    } else if (ledger->session == LVT_SESSION_ALONE) {
+        leveret_fail(&why, err->code,
+                     "there is no second connection (has the pooler's pool_size room for it?): %s",
+                     err->text);
+        lvt_session_fail(ledger, &why);
+    }
 }
 
 /* ---- the session before ---- */
@@ -245,8 +294,15 @@ static void mark_lost(struct lvt_ledger *ledger, int64_t lock_key) {
 }
 
 static void on_unlocked_all(void *ctx, PGresult *result) {
-    if (!ended_it(ctx, result))
-        PQclear(result);
+    struct leveret_error err;
+    if (ended_it(ctx, result))
+        return;
+    bool ours = PQntuples(result) > 0;
+    PQclear(result);
+    if (ours)
+        return;
+    lvt_pg_explain_shared(&err);
+    lvt_session_fail(ctx, &err);
 }
 
 static void on_relock_due(uv_timer_t *timer) {
@@ -258,7 +314,7 @@ static void set_ready(struct lvt_ledger *ledger, int lost) {
     ledger->session = LVT_SESSION_READY;
     ledger->failed = false;
     ledger->ghost_pid = 0;
-    if (lvt_pg_start_pid(ledger->pg) == lvt_pg_server_pid(ledger->pg)) {
+    if (!is_pooled(ledger)) {
         ledger->ghost_pid = lvt_pg_server_pid(ledger->pg);
         memcpy(ledger->ghost_began, ledger->began, sizeof ledger->began);
     }
@@ -305,8 +361,9 @@ static void lock_in_hand(struct lvt_ledger *ledger) {
         return;
     }
     const struct lvt_pg_param param = {keys->buffer.data, keys->buffer.len, true};
-    lvt_pg_query(ledger->pg, "SELECT pg_advisory_unlock_all()", NULL, 0, on_unlocked_all, ledger);
-    lvt_pg_sync(ledger->pg, NULL, NULL);
+    const char *marks[] = {lvt_pg_mark(ledger->pg)};
+    lvt_pg_query(ledger->pg, "SELECT pg_advisory_unlock_all() WHERE " LVT_PG_MARK_SQL " = $1::text",
+                 marks, 1, on_unlocked_all, ledger);
     lvt_pg_execute(ledger->pg, "relock", &param, 1, on_locked_again, ledger);
     lvt_pg_sync(ledger->pg, NULL, NULL);
     lvt_pg_flush(ledger->pg);

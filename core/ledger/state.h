@@ -87,6 +87,7 @@ struct lvt_round {
 enum lvt_session_state {
     LVT_SESSION_AWAY,
     LVT_SESSION_CHECKING,
+    LVT_SESSION_ALONE,   /* behind a pooler: wait for a second one, which must be another */
     LVT_SESSION_GHOST,   /* the session lost before still holds its locks: wait for its end */
     LVT_SESSION_PAUSED,  /* out of locks: try again in a moment */
     LVT_SESSION_LOCKING, /* what is in hand */
@@ -171,6 +172,8 @@ struct lvt_ledger {
     uv_timer_t session_timer;
     unsigned lock_tries;
     bool was_ready; /* at least once */
+    bool others_opened;
+    bool sure_of_pooler; /* it has given two connections a session each */
     bool failed;
     bool legacy; /* rows of a migrated table are there: look up both keys */
     struct leveret_error failure;
@@ -206,6 +209,11 @@ bool lvt_session_init(struct lvt_ledger *ledger);
 void lvt_session_close(struct lvt_ledger *ledger);
 /* Out of locks: give all up, take those in hand again, then go on. */
 void lvt_session_relock(struct lvt_ledger *ledger, const struct leveret_error *err);
+/* Another connection is up, in a session of its own. */
+void lvt_session_second(struct lvt_ledger *ledger);
+/* Another connection cannot be had, or only in a session that is shared. */
+void lvt_session_no_second(struct lvt_ledger *ledger, const struct lvt_pg *other,
+                           const struct leveret_error *err);
 /* The session is of no use: connect anew. */
 void lvt_session_fail(struct lvt_ledger *ledger, const struct leveret_error *err);
 
@@ -276,6 +284,7 @@ void lvt_outbox_status(const struct lvt_ledger *ledger, struct lvt_outbox_status
 /* chores.c */
 bool lvt_chores_init(struct lvt_ledger *ledger);
 void lvt_chores_open(struct lvt_ledger *ledger);
+void lvt_chores_reopen(struct lvt_ledger *ledger);
 void lvt_chores_close(struct lvt_ledger *ledger);
 void lvt_chores_free(struct lvt_ledger *ledger);
 void lvt_chores_invalidated(void *self, int64_t number);

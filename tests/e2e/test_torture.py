@@ -1,6 +1,7 @@
 """The whole worker against real servers, while one of its calls fails: a sample of its allocations
 and system calls, one in each run. Whatever a library or the worker makes of it, no event is lost:
-a worker that ended is started again, as its supervisor does.
+a worker that ended is started again, as its supervisor does. And its supervisor, whose own calls
+all fail with --full: it goes on, or ends with an error, an exit code and no lane left.
 
 LEVERET_TORTURE   a build folder without sanitizers, with the program and libfailing.so"""
 import os
@@ -12,11 +13,13 @@ import subprocess
 
 import pytest
 
+from harness import supervised
 from harness.waiting import wait
 from harness.worker import OK, Worker
 
 FOLDER = os.environ.get("LEVERET_TORTURE")
 SAMPLES, SAMPLES_FULL = 1, 300
+SUPERVISOR_SAMPLES = {"memory": 2, "system": 3}
 EVENTS = 20
 ABORTED = 86
 # It may end with an error, or because a library gave up; never by a crash of its own.
@@ -125,3 +128,24 @@ def test_a_call_that_fails(site, request, kind):
     given = os.environ.get("TORTURE_NTH")
     for nth in [int(given)] if given else sorted(chosen.sample(range(1, total), samples)):
         run_until_settled(site, kind, nth, f"{kind}-{nth}")
+
+
+@pytest.mark.parametrize("kind", SUPERVISOR_SAMPLES)
+def test_a_call_of_the_supervisor_that_fails(site, request, kind):
+    site.handler("torture.event", "  mark(event, ctx)")
+    site.plugin("crashes", site.queue("crash"))
+    usual = supervised.torture(site, kind, 0, None)
+    total, left = int(usual[kind == "system"]), int(usual[2])
+    numbers = range(1, total + 1)
+    if not request.config.getoption("--full"):
+        chosen = random.Random(int(os.environ.get("TORTURE_SEED", 1)))
+        numbers = sorted(chosen.sample(numbers, SUPERVISOR_SAMPLES[kind]))
+    if os.environ.get("TORTURE_NTH"):
+        numbers = map(int, os.environ["TORTURE_NTH"].split(","))
+    wrong = []
+    for nth in numbers:
+        try:
+            print(kind, nth, *supervised.torture(site, kind, nth, left) or ())
+        except AssertionError as error:
+            wrong.append(str(error))
+    assert not wrong, "\n".join(wrong)

@@ -16,6 +16,8 @@ CLIENT="python3 python3-pika curl"
 MAIL="python3-aiosmtpd openssl"
 TEST="valgrind libcmocka-dev python3-pytest python3-pytest-xdist python3-psycopg2 python3-redis
     python3-yaml groff-base clang libclang-rt-14-dev $MAIL"
+# Tests that need one of these are skipped without it.
+TEST_OPTIONAL="pgbouncer"
 
 POLICY=/usr/sbin/policy-rc.d
 CLUSTER=/etc/postgresql-common/createcluster.d/leveret-no-main-cluster.conf
@@ -40,7 +42,7 @@ is_installed() {
 
 missing_packages() {
     local package
-    for package in $WANTED; do
+    for package in "$@"; do
         is_installed "$package" || echo "$package"
     done
 }
@@ -86,7 +88,7 @@ forbid_main_cluster() {
 note_new_services() {
     local package
     NEW_SERVICES=()
-    for package in rabbitmq-server redis-server; do
+    for package in rabbitmq-server redis-server pgbouncer; do
         is_installed $package || NEW_SERVICES+=("$package")
     done
     is_installed erlang-base || NEW_SERVICES+=(epmd.socket epmd.service)
@@ -104,27 +106,36 @@ disable_new_services() {
     done
 }
 
+# apt_install [PACKAGE...]
+apt_install() {
+    [ $# -gt 0 ] || return 0
+    apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends \
+        "$@" >"$LOG" 2>&1 8>&-
+}
+
+# shellcheck disable=SC2086
 install_as_root() {
-    local missing
+    local missing optional
     exec 8>/run/lock/leveret-install.lock || return
     flock 8
     trap restore EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    missing=$(missing_packages) # another run may have installed them while this one waited
-    [ -n "$missing" ] || return 0
+    # another run may have installed them while this one waited
+    missing=$(missing_packages $WANTED)
+    optional=$(missing_packages $OPTIONAL)
+    [ -n "$missing$optional" ] || return 0
     note_new_services
     forbid_starts && forbid_main_cluster || return
     export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
     lvt_note "waiting for apt-get update ..."
     apt-get -qq -o DPkg::Lock::Timeout=300 update 8>&- || lvt_warn "apt-get update failed; going on"
     lvt_note "waiting for apt-get install (some hundred megabytes on a bare machine) ..."
-    # shellcheck disable=SC2086
-    apt-get -qq -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install --no-install-recommends \
-        $missing >"$LOG" 2>&1 8>&- || {
+    apt_install $missing || {
         tail -n 30 "$LOG" >&2
         lvt_die $EX_UNAVAILABLE "apt-get could not install: ${missing//$'\n'/ }"
     }
+    apt_install $optional || lvt_warn "its tests are left out: ${optional//$'\n'/ }"
     disable_new_services
 }
 
@@ -133,11 +144,18 @@ WANTED=$(wanted_packages "$@") || exit
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     lvt_die $EX_UNAVAILABLE "no apt here; install what these Debian packages hold:" $WANTED
 fi
-MISSING=$(missing_packages)
-[ -n "$MISSING" ] || exit 0
+# shellcheck disable=SC2086
+MISSING=$(missing_packages $WANTED)
+OPTIONAL=
+case " $* " in *' test '*) OPTIONAL=$TEST_OPTIONAL ;; esac
+# shellcheck disable=SC2086
+if [ -z "$MISSING" ] && { [ "$(id -u)" -ne 0 ] || [ -z "$(missing_packages $OPTIONAL)" ]; }; then
+    exit 0
+fi
 
 if [ "$(id -u)" -eq 0 ]; then
-    lvt_step "Installing packages that are missing:" $MISSING
+    # shellcheck disable=SC2046,SC2086
+    lvt_step "Installing packages that are missing:" $MISSING $(missing_packages $OPTIONAL)
     LOG=$(mktemp) || exit
     install_as_root
     exit

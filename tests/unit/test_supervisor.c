@@ -238,7 +238,7 @@ static void write_answer(int line, uint64_t processed, const char *metrics) {
     answer.report.ready = true;
     assert_int_equal(write(line, &answer, sizeof answer), sizeof answer);
     assert_int_equal(write(line, metrics, answer.metrics_len), answer.metrics_len);
-    lvt_report_receive(supervisor, ward);
+    lvt_report_receive(ward);
 }
 
 static void an_answer_without_metrics_leaves_those_of_before(void **state) {
@@ -255,6 +255,29 @@ static void an_answer_without_metrics_leaves_those_of_before(void **state) {
     assert_true(ward->reported && ward->report.ready);
     assert_int_equal(ward->report.outcomes[LVT_OUTCOME_PROCESSED], 5);
     assert_true(lvt_bytes_is(ward->report.metrics, "c_total 3\n"));
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* They are read to their end, or the next answer would not be found. */
+static void an_answer_with_metrics_that_find_no_room_counts_without(void **state) {
+    int ends[2];
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    ward->line = ends[0];
+    lvt_reports_asked(supervisor);
+    write_answer(ends[1], 3, "c_total 3\n");
+    ward->incoming.max = 4;
+    lvt_reports_asked(supervisor);
+    write_answer(ends[1], 5, "c_total 5\nd_total 5\n");
+    assert_false(ward->owes_report);
+    assert_int_equal(ward->report.outcomes[LVT_OUTCOME_PROCESSED], 5);
+    assert_true(lvt_bytes_is(ward->report.metrics, "c_total 3\n"));
+    ward->incoming.max = 64;
+    lvt_reports_asked(supervisor);
+    write_answer(ends[1], 6, "c_total 6\n");
+    assert_true(ward->reported);
+    assert_true(lvt_bytes_is(ward->report.metrics, "c_total 6\n"));
     close(ends[0]);
     close(ends[1]);
 }
@@ -276,6 +299,8 @@ int main(void) {
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_answer_without_metrics_leaves_those_of_before, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_with_metrics_that_find_no_room_counts_without,
+                                        set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_first_signal_after_a_failure_is_the_first, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(the_second_signal_ends_it_at_once, set_up, tear_down),
