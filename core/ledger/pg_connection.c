@@ -381,7 +381,7 @@ static void set_up(struct lvt_pg *pg) {
         const struct lvt_pg_prepared *one = &pg->options.prepared[i];
         if (can_send(pg))
             expect(pg, PQsendPrepare(pg->conn, one->name, one->sql, 0, NULL),
-                   (struct expected){on_setup, pg, false});
+                   (struct expected){.done = on_setup, .ctx = pg});
     }
     lvt_pg_sync(pg, on_setup, pg);
     lvt_pg_flush(pg);
