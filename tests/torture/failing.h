@@ -1,7 +1,7 @@
 /* One call fails, once: the Nth allocation, or the Nth system call, since the counting began.
  * Linked into a program (see torture.c), or preloaded into one, which TORTURE_FAIL then tells what
- * to do: "memory:N" or "system:N"; with N = 0 nothing fails. How many calls of each kind there were,
- * how many blocks are left, and what failed goes to TORTURE_REPORT. With
+ * to do: "memory:N" or "system:N"; with N = 0 nothing fails. How many calls of each kind there
+ * were, how many blocks are left, and what failed goes to TORTURE_REPORT. With
  * TORTURE_SPARES_CHILDREN the calls of children neither count nor fail. */
 #ifndef LEVERET_TESTS_FAILING_H
 #define LEVERET_TESTS_FAILING_H
