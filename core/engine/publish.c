@@ -25,12 +25,16 @@ void lvt_publishing_free(struct lvt_publishing *publishing) {
 static void answer(struct lvt_effect *effect, enum lvt_answer result, const char *error) {
     struct lvt_publishing *publishing = effect->publishing;
     struct lvt_run *run = effect->run;
+    struct lvt_engine *engine = effect->engine;
     lvt_published_done *done = effect->done.published;
     void *done_ctx = effect->ctx;
     effect->publishing = NULL;
     lvt_effect_free(effect);
-    if (run)
+    if (run) {
+        lvt_run_enter(run);
         done(done_ctx, result, publishing->outgoing.id, error);
+        lvt_run_leave(engine);
+    }
     lvt_publishing_free(publishing);
 }
 

@@ -269,6 +269,57 @@ static void control_nests(void **state) {
     assert_int_equal(counted(world, LVT_OUTCOME_PROCESSED), 1);
 }
 
+/* What the handler does with the answer is done with control, too. */
+static void has_control(void *ctx, enum lvt_answer answer, struct lvt_bytes id, const char *error) {
+    (void)answer, (void)id, (void)error;
+    assert_true(lvt_seat_busy(&box->seats[0]));
+    finish(ctx, LVT_VERDICT_DONE, "");
+}
+
+static void publish_payload(struct lvt_run *run, const char *payload) {
+    const struct lvt_outgoing outgoing = {
+        .event = LVT_LITERAL("b"), .payload = lvt_bytes_of(payload), .priority = LVT_NO_PRIORITY};
+    lvt_effect_publish(run, &outgoing, has_control, run);
+}
+
+static void publish_straight(struct script *of, struct lvt_run *run) {
+    (void)of;
+    publish_payload(run, "{}");
+}
+
+static void publish_wrong(struct script *of, struct lvt_run *run) {
+    (void)of;
+    publish_payload(run, "[]");
+}
+
+static void publish_after_rows(void *ctx, enum lvt_answer answer, const struct lvt_rows *rows,
+                               const struct lvt_sql_error *error) {
+    (void)answer, (void)rows, (void)error;
+    publish_payload(ctx, "{}");
+}
+
+static void publish_in_tx(struct script *of, struct lvt_run *run) {
+    (void)of;
+    query(run, publish_after_rows);
+}
+
+static void what_has_published_has_control_again(void **state) {
+    void (*const bodies[])(struct script *, struct lvt_run *) = {publish_straight, publish_wrong,
+                                                                 publish_in_tx};
+    char id[8];
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        script->body = bodies[i];
+        snprintf(id, sizeof id, "%d", i);
+        publish(world, "a", id);
+        go(world);
+        advance(world, 0);
+        assert_int_equal(script->starts, i + 1);
+        assert_false(lvt_seat_busy(&box->seats[0]));
+    }
+    assert_settled(world);
+}
+
 #define MANY 300
 
 /* More than start in one pump; and at the rate that their handler keeps. */
@@ -357,6 +408,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_suspect_runs_alone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_was_delivered_often_is_a_suspect, set_up, tear_down),
         cmocka_unit_test_setup_teardown(control_nests, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_has_published_has_control_again, set_up_two,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_suspect_that_waits_for_its_rate_holds_up_nobody,
                                         set_up_two, tear_down),
         cmocka_unit_test_setup_teardown(many_suspects_run_one_after_the_other, set_up, tear_down),
