@@ -1,5 +1,6 @@
 #include "broker/broker.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -255,4 +256,10 @@ size_t lvt_broker_queues(struct lvt_broker *broker, struct lvt_broker_queue *que
     }
     pthread_mutex_unlock(&broker->status.mutex);
     return count;
+}
+
+const char *lvt_broker_library(void) {
+    static char text[64];
+    snprintf(text, sizeof text, "rabbitmq-c %s", amqp_version());
+    return text;
 }

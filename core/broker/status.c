@@ -123,9 +123,3 @@ void lvt_status_blocked(struct lvt_broker *broker, bool blocked) {
     pthread_mutex_unlock(&broker->status.mutex);
     wake(broker);
 }
-
-const char *lvt_broker_library(void) {
-    static char text[64];
-    snprintf(text, sizeof text, "rabbitmq-c %s", amqp_version());
-    return text;
-}
