@@ -60,11 +60,6 @@ void lvt_link_wake(struct lvt_link *link) {
     lvt_eventfd_wake(link->wake_fd);
 }
 
-void lvt_link_server_is_back(struct lvt_link *link) {
-    atomic_store(&link->server_is_back, true);
-    lvt_link_wake(link);
-}
-
 void lvt_link_wait(struct lvt_link *link, int timeout_ms) {
     amqp_connection_state_t amqp = link->connection.amqp;
     if (amqp && (amqp_frames_enqueued(amqp) || amqp_data_in_buffer(amqp))) {
@@ -111,10 +106,13 @@ static void wait_before_retry(struct lvt_link *link, uint64_t delay_ms, bool rea
     }
 }
 
+/* That the server is back: those that wait since they could not reach it need not. */
 static void tell_others(const struct lvt_link *link) {
     for (int role = 0; role < LVT_LINK_ROLES; role++) {
-        if ((enum lvt_link_role)role != link->role) {
-            lvt_link_server_is_back(&link->broker->links[role]);
+        struct lvt_link *other = &link->broker->links[role];
+        if (other != link) {
+            atomic_store(&other->server_is_back, true);
+            lvt_link_wake(other);
         }
     }
 }

@@ -57,8 +57,6 @@ void lvt_link_free(struct lvt_link *link);
 enum leveret_code lvt_link_start(struct lvt_link *link, struct leveret_error *err) LVT_MUST_CHECK;
 
 void lvt_link_wake(struct lvt_link *link);
-/* Another link has reached the server: if this one waits since it could not, it need not. */
-void lvt_link_server_is_back(struct lvt_link *link);
 /* Asks the thread to finish within that time, and returns at once. */
 void lvt_link_stop(struct lvt_link *link, uint64_t within_ms);
 void lvt_link_join(struct lvt_link *link);
@@ -68,7 +66,7 @@ void lvt_link_wait(struct lvt_link *link, int timeout_ms);
 /* Whether the session should end: a stop was asked for, and nothing is left or time is over. */
 bool lvt_link_must_end(struct lvt_link *link);
 
-/* 1 s, 2 s, 4 s ... 30 s for the n-th failure in a row (from 1), plus up to half, by chance. */
+/* 1 s, 2 s, 4 s ... 20 s for the n-th failure in a row (from 1), plus up to half, by chance. */
 uint64_t lvt_backoff_ms(unsigned failures, uint32_t *random);
 
 #endif

@@ -34,7 +34,8 @@ static void ping(struct lvt_cache *cache) {
         lvt_cache_send_now(cache, argv, 1, ponged, NULL);
 }
 
-void lvt_cache_wake(uv_timer_t *timer) {
+/* The next attempt, or the next PING. */
+static void wake(uv_timer_t *timer) {
     struct lvt_cache *cache = timer->data;
     if (cache->state == LVT_CACHE_READY)
         ping(cache);
@@ -49,7 +50,7 @@ static void lost(struct lvt_cache *cache, const char *reason, bool refused) {
     cache->connection = NULL;
     cache->state = cache->closing ? LVT_CACHE_IDLE : LVT_CACHE_AWAY;
     if (!cache->closing && !was_ready && cache->next_address) {
-        uv_timer_start(&cache->wake_timer, lvt_cache_wake, 0, 0);
+        uv_timer_start(&cache->wake_timer, wake, 0, 0);
         return;
     }
     forget_addresses(cache);
@@ -67,7 +68,7 @@ static void lost(struct lvt_cache *cache, const char *reason, bool refused) {
                      ? "Redis at %s refuses us: %s; check redis.url. Trying again until it accepts"
                      : "Redis at %s is away: %s. Trying again until it is back",
                  cache->address, cache->reason);
-    uv_timer_start(&cache->wake_timer, lvt_cache_wake, backoff_ms(cache->failures), 0);
+    uv_timer_start(&cache->wake_timer, wake, backoff_ms(cache->failures), 0);
     cache->failures++;
 }
 
@@ -103,7 +104,7 @@ static void ready(struct lvt_cache *cache) {
     cache->was_ready = true;
     cache->reason[0] = 0;
     forget_addresses(cache);
-    uv_timer_start(&cache->wake_timer, lvt_cache_wake, PING_MS, PING_MS);
+    uv_timer_start(&cache->wake_timer, wake, PING_MS, PING_MS);
     lvt_logf(cache->log, LVT_INFO, "connected to Redis at %s", cache->address);
     lvt_cache_release_held(cache);
 }

@@ -133,8 +133,6 @@ void lvt_cache_lost(struct lvt_cache *cache, const char *reason);
 /* Ends the connection. All calls on it are answered with an outage before this returns or, when
  * called while a reply is handled, right after that. */
 void lvt_cache_hang_up(struct lvt_cache *cache, const char *reason);
-/* The next attempt, or the next PING. */
-void lvt_cache_wake(uv_timer_t *timer);
 
 /* ---- invalidate.c ---- */
 

@@ -67,8 +67,6 @@ void lvt_dlq_disconnect(struct lvt_dlq *dlq);
 
 /* ---- dlq_text.c ---- */
 
-/* "3m", "2h", "5d" */
-void lvt_dlq_write_age(struct lvt_buffer *out, int64_t at_s, int64_t now_s);
 void lvt_dlq_write_groups(struct lvt_buffer *out, const struct lvt_letter_groups *groups);
 void lvt_dlq_write_groups_json(struct lvt_buffer *out, const struct lvt_letter_groups *groups);
 void lvt_dlq_write_letter(struct lvt_buffer *out, const char *dead_letter,

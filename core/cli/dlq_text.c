@@ -22,7 +22,8 @@ enum leveret_code lvt_dlq_print(struct lvt_buffer *out, struct leveret_error *er
 
 /* ---- times ---- */
 
-void lvt_dlq_write_age(struct lvt_buffer *out, int64_t at_s, int64_t now_s) {
+/* "3m", "2h", "5d" */
+static void write_age(struct lvt_buffer *out, int64_t at_s, int64_t now_s) {
     int64_t age_s = now_s > at_s ? now_s - at_s : 0;
     if (age_s < 60)
         lvt_buffer_printf(out, "%" PRId64 "s", age_s);
@@ -113,10 +114,10 @@ void lvt_dlq_write_groups(struct lvt_buffer *out, const struct lvt_letter_groups
         lvt_buffer_printf(out, ", dead in %s", group->dead_letter);
         if (group->oldest_s >= 0) {
             lvt_buffer_text(out, ", failed ");
-            lvt_dlq_write_age(out, group->newest_s, now_s);
+            write_age(out, group->newest_s, now_s);
             if (group->newest_s != group->oldest_s) {
                 lvt_buffer_text(out, " to ");
-                lvt_dlq_write_age(out, group->oldest_s, now_s);
+                write_age(out, group->oldest_s, now_s);
             }
             lvt_buffer_text(out, " ago");
         }

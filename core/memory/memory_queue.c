@@ -73,7 +73,7 @@ void lvt_message_append(struct lvt_message_list *list, struct lvt_message *messa
     list->count++;
 }
 
-void lvt_message_prepend(struct lvt_message_list *list, struct lvt_message *message) {
+static void prepend(struct lvt_message_list *list, struct lvt_message *message) {
     message->prev = NULL;
     message->next = list->first;
     if (list->first)
@@ -131,7 +131,7 @@ void lvt_memory_queue_put(struct lvt_memory_queue *queue, struct lvt_message *me
     message->queue = queue;
     queue->ready_count++;
     if (front)
-        lvt_message_prepend(list_for(queue, message), message);
+        prepend(list_for(queue, message), message);
     else
         lvt_message_append(list_for(queue, message), message);
 }

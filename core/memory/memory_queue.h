@@ -38,7 +38,6 @@ struct lvt_delivery *lvt_message_deliver(const struct lvt_message *message);
 size_t lvt_message_size(const struct lvt_message *message);
 
 void lvt_message_append(struct lvt_message_list *list, struct lvt_message *message);
-void lvt_message_prepend(struct lvt_message_list *list, struct lvt_message *message);
 void lvt_message_unlink(struct lvt_message_list *list, struct lvt_message *message);
 void lvt_message_list_free(struct lvt_message_list *list);
 

@@ -13,8 +13,8 @@ struct leveret_record {
     struct lvt_log_text *line; /* made when it is first asked for */
 };
 
-void lvt_program_log_sink(void *ctx, enum lvt_level level, const char *text,
-                          const struct lvt_field *fields, size_t field_count) {
+static void hand_over(void *ctx, enum lvt_level level, const char *text,
+                      const struct lvt_field *fields, size_t field_count) {
     const struct lvt_program_log *program = ctx;
     struct lvt_log_text line;
     const struct leveret_record record = {program->format, level, text, fields, field_count, &line};
@@ -23,7 +23,7 @@ void lvt_program_log_sink(void *ctx, enum lvt_level level, const char *text,
 }
 
 struct lvt_log lvt_program_log_of(const struct lvt_program_log *program, int level) {
-    return (struct lvt_log){program->sink ? lvt_program_log_sink : NULL, (void *)program,
+    return (struct lvt_log){program->sink ? hand_over : NULL, (void *)program,
                             (enum lvt_level)level};
 }
 

@@ -16,8 +16,4 @@ struct lvt_program_log {
 /* The log that leads there; of that struct, which outlives it. */
 struct lvt_log lvt_program_log_of(const struct lvt_program_log *program, int level);
 
-/* A sink for struct lvt_log; ctx is a struct lvt_program_log. */
-void lvt_program_log_sink(void *ctx, enum lvt_level level, const char *text,
-                          const struct lvt_field *fields, size_t field_count);
-
 #endif
