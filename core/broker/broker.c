@@ -227,9 +227,7 @@ void lvt_broker_status(struct lvt_broker *broker, struct lvt_broker_status *ret)
     *ret = (struct lvt_broker_status){
         .consuming_connected = status->connected >> LVT_LINK_CONSUMING & 1,
         .publishing_connected = status->connected >> LVT_LINK_PUBLISHING & 1,
-        .topology_connected = status->connected >> LVT_LINK_TOPOLOGY & 1,
         .blocked = status->blocked,
-        .reconnects = status->connects > LVT_LINK_ROLES ? status->connects - LVT_LINK_ROLES : 0,
         .failed = status->failed,
         .failure = status->failure,
         .publish_problems = status->publish_problems,

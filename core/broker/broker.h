@@ -63,9 +63,8 @@ void lvt_broker_stop(struct lvt_broker *broker);
 void lvt_broker_free(struct lvt_broker *broker);
 
 struct lvt_broker_status {
-    bool consuming_connected, publishing_connected, topology_connected;
-    bool blocked;        /* by an alarm: publishes wait */
-    uint64_t reconnects; /* connections made again */
+    bool consuming_connected, publishing_connected;
+    bool blocked; /* by an alarm: publishes wait */
     /* Something that trying again does not cure was in the way before all was in place once: wrong
      * credentials, a queue that exists with other arguments. It has not been logged. */
     bool failed;

@@ -21,7 +21,6 @@ struct lvt_status {
     pthread_mutex_t mutex;
     unsigned connected; /* a bit for each role */
     bool blocked;
-    uint64_t connects;
     bool failed;
     struct leveret_error failure;
     uint64_t publish_problems;

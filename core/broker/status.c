@@ -26,7 +26,6 @@ void lvt_status_connected(struct lvt_broker *broker, enum lvt_link_role role,
     struct lvt_status *status = &broker->status;
     pthread_mutex_lock(&status->mutex);
     status->connected |= 1u << role;
-    status->connects++;
     if (role != LVT_LINK_TOPOLOGY) {
         status->succeeded[role] = true;
     }

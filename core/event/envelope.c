@@ -247,7 +247,6 @@ static enum leveret_code use_attributes(const struct attributes *attributes, str
     envelope->type = attributes->type;
     envelope->id = attributes->id;
     envelope->time = attributes->time;
-    envelope->cloudevent = true;
     if (body.len > 0) {
         envelope->payload = body;
     }
@@ -342,7 +341,6 @@ static enum leveret_code use_members(const struct value values[], enum lvt_envel
         /* Binary data stays the base64 text that it is. */
         payload = values[M_DATA].token != LVT_JSON_END ? M_DATA : M_DATA_BASE64;
         time = M_TIME;
-        envelope->cloudevent = true;
     }
     enum leveret_code code = read_type(&values[type], arena, &envelope->type, err);
     if (code == LEVERET_OK) {

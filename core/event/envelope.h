@@ -23,7 +23,6 @@ struct lvt_envelope {
     struct lvt_bytes id;      /* the envelope's own; empty when it has none */
     struct lvt_bytes payload; /* JSON text, a slice of the body; "null" when there is none */
     struct lvt_bytes time;    /* timestamp, created_at or CloudEvents' time, as text */
-    bool cloudevent;          /* id is a CloudEvents id, which ranks before an envelope's */
     int64_t max_attempts, delay_s, priority; /* -1 when not given */
 };
 

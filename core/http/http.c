@@ -265,14 +265,16 @@ struct lvt_http_port lvt_http_port(struct lvt_http *http) {
 
 /* ---- life ---- */
 
-static long connections_default(void) {
+/* Open at a time, half of the files that the process may open; requests beyond wait, and their
+ * timeout runs. */
+static long most_connections(void) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > 2 * CONNECTIONS_MAX)
         return CONNECTIONS_MAX;
     return limit.rlim_cur >= 4 ? (long)limit.rlim_cur / 2 : 1;
 }
 
-enum leveret_code lvt_http_new(const struct lvt_http_options *options, struct lvt_http **ret_http,
+enum leveret_code lvt_http_new(uv_loop_t *loop, struct lvt_http **ret_http,
                                struct leveret_error *err) {
     struct lvt_http *http = calloc(1, sizeof *http);
     if (!http)
@@ -287,8 +289,7 @@ enum leveret_code lvt_http_new(const struct lvt_http_options *options, struct lv
         free(http);
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory");
     }
-    long connections =
-        options->connections_max > 0 ? (long)options->connections_max : connections_default();
+    long connections = most_connections();
     curl_multi_setopt(http->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
     curl_multi_setopt(http->multi, CURLMOPT_SOCKETDATA, http);
     curl_multi_setopt(http->multi, CURLMOPT_TIMERFUNCTION, set_timer);
@@ -296,7 +297,7 @@ enum leveret_code lvt_http_new(const struct lvt_http_options *options, struct lv
     curl_multi_setopt(http->multi, CURLMOPT_PIPELINING, CURLPIPE_NOTHING);
     curl_multi_setopt(http->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, connections);
     curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, connections); /* kept when idle */
-    http->loop = options->loop;
+    http->loop = loop;
     uv_timer_init(http->loop, &http->curl_timer); /* cannot fail */
     uv_timer_init(http->loop, &http->refused_timer);
     http->curl_timer.data = http->refused_timer.data = http;

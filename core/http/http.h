@@ -24,15 +24,8 @@
 
 struct lvt_http;
 
-struct lvt_http_options {
-    uv_loop_t *loop;
-    /* Open at a time; requests beyond wait, and their timeout runs. 0: half of the files that the
-     * process may open, 4,096 at most. */
-    uint32_t connections_max;
-};
-
 /* Calls curl_global_init, which is not safe while other threads start to use libcurl. */
-enum leveret_code lvt_http_new(const struct lvt_http_options *options, struct lvt_http **ret_http,
+enum leveret_code lvt_http_new(uv_loop_t *loop, struct lvt_http **ret_http,
                                struct leveret_error *err) LVT_MUST_CHECK;
 
 /* Requests are copied. Valid until close. When no memory is left to ask with, the answer never

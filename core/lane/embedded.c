@@ -196,7 +196,6 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
         return code;
     const struct lvt_memory_broker_options broker = {options->routes, embedded->loop.clock,
                                                      lvt_engine_broker_sink(embedded->engine)};
-    const struct lvt_http_options http = {.loop = &embedded->loop.uv};
     code = lvt_memory_broker_new(&broker, &embedded->broker, err);
     if (code == LEVERET_OK)
         code =
@@ -204,7 +203,7 @@ static enum leveret_code make_ports(struct embedded *embedded, struct leveret_er
     if (code == LEVERET_OK)
         code = lvt_memory_cache_new(&embedded->cache, err);
     if (code == LEVERET_OK)
-        code = lvt_http_new(&http, &embedded->http, err);
+        code = lvt_http_new(&embedded->loop.uv, &embedded->http, err);
     if (code != LEVERET_OK)
         return code;
     uv_async_init(&embedded->loop.uv, &embedded->wake, woke);

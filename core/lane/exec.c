@@ -200,10 +200,9 @@ static enum leveret_code connect_services(struct exec *exec, struct leveret_erro
                                               .loop = &exec->loop.uv};
     const struct lvt_cache_options cache = {
         .url = config->redis.url, .log = options->log, .loop = &exec->loop.uv};
-    const struct lvt_http_options http = {.loop = &exec->loop.uv};
     enum leveret_code code = lvt_cache_new(&cache, &exec->cache, err);
     if (code == LEVERET_OK)
-        code = lvt_http_new(&http, &exec->http, err);
+        code = lvt_http_new(&exec->loop.uv, &exec->http, err);
     if (code == LEVERET_OK)
         code = lvt_cache_start(exec->cache, err);
     if (code == LEVERET_OK)

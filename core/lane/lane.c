@@ -41,7 +41,7 @@ static void watch(struct lvt_timer *timer) {
     size_t count = lvt_lane_queues(lane);
     if (lvt_routes_given(lane->options.routes) == 0)
         lane->consuming_at_ms = now_ms(lane); /* as its folders want it */
-    for (size_t i = 0; i < count && i < lane->queue_size; i++)
+    for (size_t i = 0; i < count; i++)
         if (lane->queues[i].consuming)
             lane->consuming_at_ms = now_ms(lane);
     bool ready = lvt_lane_ready(lane, reason, sizeof reason);
@@ -192,12 +192,11 @@ static enum leveret_code make_services(struct lvt_lane *lane, struct leveret_err
                                               .loop = &lane->loop.uv};
     const struct lvt_cache_options cache = {
         .url = config->redis.url, .log = lane->options.log, .loop = &lane->loop.uv};
-    const struct lvt_http_options http = {.loop = &lane->loop.uv};
     enum leveret_code code = lvt_ledger_new(&ledger, &lane->ledger, err);
     if (code == LEVERET_OK)
         code = lvt_cache_new(&cache, &lane->cache, err);
     if (code == LEVERET_OK)
-        code = lvt_http_new(&http, &lane->http, err);
+        code = lvt_http_new(&lane->loop.uv, &lane->http, err);
     return code;
 }
 

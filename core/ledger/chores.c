@@ -27,7 +27,6 @@ struct lvt_chores {
     int64_t done[DONE_MAX];
     uint32_t done_count, striking; /* the first `striking` are in the statement under way */
     struct lvt_pg_array numbers;
-    uint64_t expired;
 };
 
 static const char setup_sql[] =
@@ -156,7 +155,6 @@ static void on_expired(void *ctx, PGresult *result) {
     else
         rows = strtoull(PQcmdTuples(result), NULL, 10);
     PQclear(result);
-    chores->expired += rows;
     if (pause_ms < EXPIRE_MIN_MS)
         pause_ms = EXPIRE_MIN_MS;
     if (pause_ms > EXPIRE_MAX_MS)
@@ -292,8 +290,4 @@ void lvt_chores_free(struct lvt_ledger *ledger) {
     lvt_pg_array_free(&ledger->chores->numbers);
     free(ledger->chores);
     ledger->chores = NULL;
-}
-
-uint64_t lvt_chores_expired(const struct lvt_ledger *ledger) {
-    return ledger->chores ? ledger->chores->expired : 0;
 }

@@ -93,21 +93,14 @@ void lvt_ledger_start(struct lvt_ledger *ledger) {
 }
 
 void lvt_ledger_status(const struct lvt_ledger *ledger, struct lvt_ledger_status *ret_status) {
-    const struct lvt_ledger *l = ledger;
-    uint32_t with_tx = 0;
-    for (const struct lvt_tx *tx = l->txs; tx; tx = tx->next)
-        with_tx += tx->on != NULL;
     *ret_status = (struct lvt_ledger_status){
-        .ready = l->session == LVT_SESSION_READY,
-        .claims_held = l->held.count + l->to_record.count + l->recording.count,
-        .claims_waiting = l->waiting.count + l->round.claims.count,
-        .pool_used = with_tx,
-        .pool_waiting = l->pool_waiting,
-        .rows_expired = lvt_chores_expired(l),
-        .failed = l->failed,
-        .failure = l->failure,
+        .ready = ledger->session == LVT_SESSION_READY,
+        .claims_held = ledger->held.count + ledger->to_record.count + ledger->recording.count,
+        .claims_waiting = ledger->waiting.count + ledger->round.claims.count,
+        .failed = ledger->failed,
+        .failure = ledger->failure,
     };
-    lvt_outbox_status(l, &ret_status->outbox);
+    lvt_outbox_status(ledger, &ret_status->outbox);
 }
 
 void lvt_ledger_count_closed(void *ctx) {

@@ -47,9 +47,6 @@ struct lvt_ledger_status {
     bool ready;
     uint32_t claims_held;    /* events in hand, each with its lock */
     uint32_t claims_waiting; /* for a lock: asked and not answered */
-    uint32_t pool_used;      /* connections with a transaction on them */
-    uint32_t pool_waiting;   /* transactions that wait for a connection */
-    uint64_t rows_expired;   /* deleted by this ledger's retention */
     struct lvt_outbox_status outbox;
     bool failed; /* never was ready, and will not be until somebody mends `failure` */
     struct leveret_error failure;

@@ -126,7 +126,6 @@ void lvt_pool_want(struct lvt_ledger *ledger, struct lvt_tx *tx, bool first) {
         ledger->tx_first = tx;
     if (!tx->waiting_next)
         ledger->tx_last = tx;
-    ledger->pool_waiting++;
     if (ledger->pooled_count < ledger->options.pool)
         open_another(ledger);
     if (!ledger->pooled) /* out of memory */
@@ -149,7 +148,6 @@ void lvt_pool_forget(struct lvt_ledger *ledger, struct lvt_tx *tx) {
     if (ledger->tx_last == tx)
         ledger->tx_last = before;
     tx->waiting_next = NULL;
-    ledger->pool_waiting--;
 }
 
 static void on_rolled_back(void *ctx, PGresult *result) {

@@ -189,7 +189,7 @@ struct lvt_ledger {
 
     /* transactions */
     struct lvt_pooled *pooled; /* a list */
-    uint32_t pooled_count, pool_waiting;
+    uint32_t pooled_count;
     struct lvt_tx *txs;                        /* all, for a claim that is released under one */
     struct lvt_tx *tx_first, *tx_last;         /* waiting for a connection */
     struct lvt_call *deferred, *deferred_last; /* answers for the loop to give */
@@ -288,6 +288,5 @@ void lvt_chores_reopen(struct lvt_ledger *ledger);
 void lvt_chores_close(struct lvt_ledger *ledger);
 void lvt_chores_free(struct lvt_ledger *ledger);
 void lvt_chores_invalidated(void *self, int64_t number);
-uint64_t lvt_chores_expired(const struct lvt_ledger *ledger);
 
 #endif

@@ -188,8 +188,7 @@ static int setup(void **state) {
     assert_int_equal(uv_listen((uv_stream_t *)&f->server, 1024, visited), 0);
     uv_tcp_getsockname(&f->server, (struct sockaddr *)&address, &len);
     f->server_port = ntohs(address.sin_port);
-    const struct lvt_http_options options = {.loop = &f->loop};
-    assert_int_equal(lvt_http_new(&options, &f->http, NULL), LEVERET_OK);
+    assert_int_equal(lvt_http_new(&f->loop, &f->http, NULL), LEVERET_OK);
     f->port = lvt_http_port(f->http);
     *state = f;
     return 0;
