@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "broker/ack_outbox.h"
 #include "broker/ack_window.h"
 #include "broker/frames.h"
 #include "broker/oversize.h"
-#include "broker/thread.h"
 #include "broker/topology.h"
 
 /* Deliveries that are handed to the loop at once, at most: more would make it wait for the last. */

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "broker/thread.h"
+#include "base/clock.h"
 
 #define LOOK_EVERY_MS 100
 

@@ -1,10 +1,11 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+#include "base/thread.h"
 #include "broker/amqp_headers.h"
 #include "broker/declare.h"
 #include "broker/letters_private.h"
-#include "broker/thread.h"
 
 /* How long what is in flight is waited for when the program is to end. */
 #define STOP_MS 10000

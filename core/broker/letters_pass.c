@@ -1,9 +1,9 @@
 #include <poll.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "broker/declare.h"
 #include "broker/letters_private.h"
-#include "broker/thread.h"
 
 /* How many letters are on their way to us at once: what the broker and we hold of them in memory
  * stays about BYTES_AHEAD. */

@@ -7,9 +7,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/thread.h"
 #include "broker/amqp_headers.h"
+#include "broker/eventfd.h"
 #include "broker/shared.h"
-#include "broker/thread.h"
 
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_LAST_MS 20000

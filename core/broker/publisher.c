@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "broker/confirms.h"
-#include "broker/thread.h"
 #include "broker/topology.h"
 
 /* Sent and not yet answered, at most. */

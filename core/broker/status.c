@@ -1,8 +1,8 @@
 /* What the threads tell about themselves: a status for the loop, and few log lines. */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "broker/shared.h"
-#include "broker/thread.h"
 
 #define ALL_CONNECTED ((1u << LVT_LINK_ROLES) - 1)
 #define LOG_INTERVAL_MIN_MS 10000

@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "broker/declare.h"
 #include "broker/setup.h"
-#include "broker/thread.h"
 
 #define DEPTHS_EVERY_MS 2000
 /* However often something is found missing. */

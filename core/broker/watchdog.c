@@ -7,7 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "broker/thread.h"
+#include "base/clock.h"
+#include "base/thread.h"
+#include "broker/eventfd.h"
 
 #define LOOK_EVERY_MS 500
 

@@ -1,7 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "cli/dlq.h"
 
 #define WAIT_MS 100
@@ -10,12 +10,6 @@
 #define PROGRESS_MS 200
 /* So many letters are handed out before the broker would drop them, at least. */
 #define DROP_MARGIN 5
-
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 enum leveret_code lvt_dlq_connect(struct lvt_dlq *dlq, struct leveret_error *err) {
     const struct lvt_config *config = &dlq->program.config;
@@ -53,9 +47,9 @@ struct pass {
 
 static void show_progress(struct pass *pass) {
     struct lvt_dlq *dlq = pass->dlq;
-    if (!dlq->on_terminal || now_ms() < dlq->progress_at_ms)
+    if (!dlq->on_terminal || lvt_now_ms() < dlq->progress_at_ms)
         return;
-    dlq->progress_at_ms = now_ms() + PROGRESS_MS;
+    dlq->progress_at_ms = lvt_now_ms() + PROGRESS_MS;
     fprintf(stderr, "\r\x1b[K%s: %llu of %llu letters%s", dlq->queue, (unsigned long long)dlq->seen,
             (unsigned long long)pass->depth,
             lvt_letters_blocked(dlq->letters) ? "; RabbitMQ takes no messages for the moment" : "");
@@ -119,7 +113,7 @@ static enum leveret_code visit_all(struct pass *pass, struct leveret_error *err)
 static enum leveret_code run_pass(struct pass *pass, uint64_t most, struct leveret_error *err) {
     struct lvt_dlq *dlq = pass->dlq;
     enum leveret_code code = lvt_letters_begin(dlq->letters, dlq->queue, most, err);
-    pass->due_ms = now_ms() + PASS_MS;
+    pass->due_ms = lvt_now_ms() + PASS_MS;
     pass->late = false;
     while (code == LEVERET_OK &&
            (busy(pass) || (wants_more(pass) && !lvt_letters_over(dlq->letters)))) {
@@ -130,7 +124,7 @@ static enum leveret_code run_pass(struct pass *pass, uint64_t most, struct lever
             code = pass->visitor->step(pass->ctx, err);
         if (code == LEVERET_OK)
             code = visit_all(pass, err);
-        pass->late = now_ms() >= pass->due_ms;
+        pass->late = lvt_now_ms() >= pass->due_ms;
         show_progress(pass);
     }
     return code == LEVERET_OK ? lvt_letters_end(dlq->letters, err) : code;

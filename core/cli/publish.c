@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cli/line_input.h"
 #include "cli/program.h"
 #include "cli/publish_options.h"
@@ -118,18 +118,12 @@ struct reading {
     uint64_t progress_at_ms;
 };
 
-static uint64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void show_progress(struct reading *reading) {
     struct lvt_client_status status;
     const struct tally *tally = reading->tally;
-    if (!tally->progress || now_ms() < reading->progress_at_ms)
+    if (!tally->progress || lvt_now_ms() < reading->progress_at_ms)
         return;
-    reading->progress_at_ms = now_ms() + PROGRESS_MS;
+    reading->progress_at_ms = lvt_now_ms() + PROGRESS_MS;
     lvt_client_status(reading->client, &status);
     fprintf(stderr, WIPE "%zu confirmed, %zu failed, %zu on their way%s",
             atomic_load(&tally->confirmed), atomic_load(&tally->failed), status.pending,

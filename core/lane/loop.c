@@ -1,20 +1,17 @@
 #include "lane/loop.h"
 
 #include <string.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 static uint64_t now_ms(void *self) {
-    struct timespec now;
     (void)self;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return lvt_now_ms();
 }
 
 static int64_t wall_ms(void *self) {
-    struct timespec now;
     (void)self;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return lvt_wall_ms();
 }
 
 /* xorshift32: for jitter, where nobody gains by guessing. */

@@ -8,10 +8,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/container.h"
+#include "base/thread.h"
 #include "base/uuid.h"
 #include "broker/broker.h"
-#include "broker/thread.h"
 #include "engine/forward.h"
 #include "engine/ports.h"
 
@@ -53,12 +54,6 @@ struct lvt_client {
 };
 
 /* ---- time ---- */
-
-static int64_t wall_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static uint64_t due_after(uint64_t wait_ms) {
     uint64_t now = lvt_now_ms();
@@ -276,7 +271,7 @@ static enum leveret_code build(struct lvt_client *client, const struct lvt_outgo
                                struct sent *sent, struct leveret_error *err) {
     struct lvt_outgoing outgoing = *asked;
     char id[LVT_UUID_SIZE];
-    int64_t wall = wall_ms();
+    int64_t wall = lvt_wall_ms();
     if (outgoing.id.len == 0) {
         lvt_uuid7((uint64_t)wall, id);
         outgoing.id = lvt_bytes_of(id);

@@ -64,8 +64,6 @@ struct lvt_supervisor {
     struct lvt_ward wards[];
 };
 
-uint64_t lvt_supervisor_now_ms(void);
-
 /* supervisor.c: the beginning of the end, whoever wants it. */
 void lvt_supervisor_stop(struct lvt_supervisor *supervisor);
 

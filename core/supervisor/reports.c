@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "admin/line.h"
+#include "base/clock.h"
 #include "supervisor/merge.h"
 #include "supervisor/private.h"
 
@@ -25,7 +26,7 @@ void lvt_reports_asked(void *ctx) {
             ward->owes_report = write(ward->line, "?", 1) == 1;
     }
     supervisor->collecting = true;
-    supervisor->collect_until_ms = lvt_supervisor_now_ms() + WAIT_MS;
+    supervisor->collect_until_ms = lvt_now_ms() + WAIT_MS;
 }
 
 /* Without its metrics those of before count: counters never go down. */

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "supervisor/private.h"
 #include "supervisor/processors.h"
 
@@ -20,12 +21,6 @@
 /* Above shutdown_timeout_ms, for a lane to close what it has open. */
 #define CLOSE_MS 10000
 #define METRICS_MAX ((size_t)17 << 20)
-
-uint64_t lvt_supervisor_now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 /* ---- its making ---- */
 
@@ -104,7 +99,7 @@ enum leveret_code lvt_supervisor_new(const struct lvt_supervisor_options *option
     supervisor->log = options->log;
     supervisor->count = count;
     supervisor->signals = -1;
-    supervisor->started_ms = lvt_supervisor_now_ms();
+    supervisor->started_ms = lvt_now_ms();
     lvt_notify_open(&supervisor->notify);
     enum leveret_code code = share_memory(supervisor, err);
     if (code == LEVERET_OK) {
@@ -146,7 +141,7 @@ void lvt_supervisor_free(struct lvt_supervisor *supervisor) {
 void lvt_supervisor_stop(struct lvt_supervisor *supervisor) {
     supervisor->stopping = 1;
     supervisor->kill_at_ms =
-        lvt_supervisor_now_ms() + supervisor->options.config->shutdown_timeout_ms + CLOSE_MS;
+        lvt_now_ms() + supervisor->options.config->shutdown_timeout_ms + CLOSE_MS;
     lvt_notify_send(&supervisor->notify, "STOPPING=1\nSTATUS=finishing what is in flight");
     lvt_wards_signal(supervisor, SIGTERM);
 }
@@ -330,14 +325,14 @@ static void wait_and_see(struct lvt_supervisor *supervisor, struct pollfd *fds) 
         /* A dead one's line is at its end until it is reaped: nothing more is to be read. */
         fds[count++] = (struct pollfd){.fd = ward->owes_report ? ward->line : -1, .events = POLLIN};
     }
-    (void)poll(fds, count, wait_of(supervisor, lvt_supervisor_now_ms()));
+    (void)poll(fds, count, wait_of(supervisor, lvt_now_ms()));
     for (size_t i = 0; i < supervisor->count; i++)
         if (fds[2 + i].fd >= 0 && fds[2 + i].revents)
             lvt_report_receive(&supervisor->wards[i]);
     read_signals(supervisor);
     if (supervisor->server) {
         int64_t left_ms = lvt_server_run(supervisor->server);
-        uint64_t now_ms = lvt_supervisor_now_ms();
+        uint64_t now_ms = lvt_now_ms();
         supervisor->pages_due_ms = left_ms < 0 ? 0 : now_ms + (uint64_t)left_ms;
     }
 }
@@ -369,16 +364,16 @@ enum leveret_code lvt_supervisor_run(struct lvt_supervisor *supervisor, enum lvt
         return leveret_fail(err, LEVERET_NO_MEMORY, "out of memory for the supervisor");
     *ret_as = LVT_SUPERVISED_END;
     *ret_signal = 0;
-    supervisor->looked_ms = supervisor->notify.alive_at_ms = lvt_supervisor_now_ms();
+    supervisor->looked_ms = supervisor->notify.alive_at_ms = lvt_now_ms();
     while (supervisor->stopping == 0 || any_alive(supervisor)) {
-        uint64_t now_ms = lvt_supervisor_now_ms();
+        uint64_t now_ms = lvt_now_ms();
         if (supervisor->stopping == 0 && start_due(supervisor, now_ms, ret_post)) {
             free(fds);
             *ret_as = LVT_SUPERVISED_LANE;
             return LEVERET_OK;
         }
         wait_and_see(supervisor, fds);
-        now_ms = lvt_supervisor_now_ms();
+        now_ms = lvt_now_ms();
         lvt_reports_step(supervisor, now_ms);
         look(supervisor, now_ms);
     }

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "supervisor/private.h"
 
 /* The delay before the second restart in a row; the first has none. */
@@ -46,7 +47,7 @@ static void refuse(struct lvt_supervisor *supervisor, struct lvt_ward *ward, con
     LVT_LOG(supervisor->log, LVT_ERROR, "a lane cannot be started; trying again",
             LVT_STRING("call", what), LVT_STRING("reason", strerror(errno)),
             LVT_INTEGER("lane", ward->number));
-    ward->start_at_ms = lvt_supervisor_now_ms() + RESTART_CAP_MS;
+    ward->start_at_ms = lvt_now_ms() + RESTART_CAP_MS;
 }
 
 bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
@@ -77,7 +78,7 @@ bool lvt_ward_start(struct lvt_supervisor *supervisor, struct lvt_ward *ward,
     }
     ward->pid = pid;
     ward->line = ends[0];
-    ward->started_ms = lvt_supervisor_now_ms();
+    ward->started_ms = lvt_now_ms();
     if (ward->absent_at_ms == 0) /* the first */
         ward->absent_at_ms = ward->started_ms;
     ward->beats = ward->pardons = 0;
@@ -160,7 +161,7 @@ static bool was_told(const struct lvt_supervisor *supervisor, int status) {
 }
 
 void lvt_ward_died(struct lvt_supervisor *supervisor, struct lvt_ward *ward, int status) {
-    uint64_t now_ms = lvt_supervisor_now_ms();
+    uint64_t now_ms = lvt_now_ms();
     pid_t pid = ward->pid;
     ward->pid = 0;
     ward->owes_reload = false; /* the next one reads the files */

@@ -5,7 +5,7 @@
 
 #include "base/plain_locale.h"
 #include "base/sigpipe.h"
-#include "broker/thread.h"
+#include "base/thread.h"
 #include "lane/embedded.h"
 #include "runtime/folder.h"
 #include "runtime/native/native_handler.h"

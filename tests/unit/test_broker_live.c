@@ -13,10 +13,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "broker/broker.h"
 #include "broker/declare.h"
+#include "broker/eventfd.h"
 #include "broker/link.h"
-#include "broker/thread.h"
 #include "broker/url.h"
 
 /* ---- without a server ---- */

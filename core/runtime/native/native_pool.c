@@ -1,8 +1,8 @@
 /* The threads of a blocking plugin: as many as it has been found to need, up to its concurrency. */
 #include <errno.h>
-#include <signal.h>
 #include <time.h>
 
+#include "base/thread.h"
 #include "runtime/native/native_state.h"
 
 #define MOMENT_MS 100
@@ -76,16 +76,10 @@ static void *work(void *ctx) {
     return NULL;
 }
 
-/* Signals are the program's: these threads take none. */
 static bool start_thread(struct lvt_native *native) {
     struct lvt_native_worker *worker = &native->workers[native->worker_count];
-    sigset_t all, before;
     *worker = (struct lvt_native_worker){.native = native};
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int status = pthread_create(&worker->thread, NULL, work, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (status != 0)
+    if (lvt_thread_start(&worker->thread, 0, work, worker, NULL) != LEVERET_OK)
         return false;
     native->worker_count++;
     native->alive++;

@@ -13,9 +13,9 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "runtime/native/native_library.h"
 
 #define PROBE_MAX_MS 5000
@@ -93,20 +93,14 @@ static _Noreturn void run_child(const struct lvt_native_copy *copy, int answer) 
 
 /* ---- the parent ---- */
 
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 enum ending { ANSWERED, SILENT, TIMED_OUT };
 
 static enum ending read_answer(int fd, struct leveret_error *ret_result) {
-    int64_t deadline_ms = now_ms() + PROBE_MAX_MS;
+    uint64_t deadline_ms = lvt_now_ms() + PROBE_MAX_MS;
     for (;;) {
-        int64_t left_ms = deadline_ms - now_ms();
+        uint64_t now_ms = lvt_now_ms();
         struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-        int ready = poll(&poll_fd, 1, left_ms > 0 ? (int)left_ms : 0);
+        int ready = poll(&poll_fd, 1, now_ms < deadline_ms ? (int)(deadline_ms - now_ms) : 0);
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready <= 0)

@@ -1,17 +1,7 @@
-#include "broker/thread.h"
+#include "base/thread.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <time.h>
-#include <unistd.h>
-
-uint64_t lvt_now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 enum leveret_code lvt_thread_start(pthread_t *ret, size_t stack_size, void *(*run)(void *),
                                    void *arg, struct leveret_error *err) {
@@ -34,20 +24,4 @@ enum leveret_code lvt_thread_start(pthread_t *ret, size_t stack_size, void *(*ru
         return leveret_fail(err, LEVERET_SYSTEM, "cannot start a thread: %s", strerror(status));
     }
     return LEVERET_OK;
-}
-
-void lvt_eventfd_wake(int fd) {
-    eventfd_write(fd, 1); /* fails only when it is full: then it is awake */
-}
-
-void lvt_eventfd_wait_with(int fd, int other_fd, int timeout_ms) {
-    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
-    if (poll(fds, 2, timeout_ms) > 0 && fds[0].revents) {
-        eventfd_t value;
-        eventfd_read(fd, &value);
-    }
-}
-
-void lvt_eventfd_wait(int fd, int timeout_ms) {
-    lvt_eventfd_wait_with(fd, -1, timeout_ms);
 }
