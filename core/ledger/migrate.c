@@ -9,6 +9,7 @@
 #include "ledger/migrations.h"
 #include "ledger/pg_connection.h"
 
+#define WAIT_MS 10000 /* for each word of the server's while it connects */
 #define MIGRATE_LOCK "7307500317254018050"
 
 struct migration {
@@ -88,10 +89,11 @@ static enum leveret_code apply(const struct migration *migration) {
     return LEVERET_OK;
 }
 
-/* As PQconnectdb, but with the SQLSTATE of a refusal. */
+/* As PQconnectdb, but with the SQLSTATE of a refusal. Neither CONNECTION_OK nor CONNECTION_BAD:
+ * it took too long. */
 static PGconn *connect_and_wait(const char *url) {
-    const char *keywords[] = {"fallback_application_name", "connect_timeout", "dbname", NULL};
-    const char *values[] = {"leveret migrate", "10", url, NULL};
+    const char *keywords[] = {"fallback_application_name", "dbname", NULL};
+    const char *values[] = {"leveret migrate", url, NULL};
     PGconn *conn = PQconnectStartParams(keywords, values, 1);
     if (!conn)
         return NULL;
@@ -101,8 +103,10 @@ static PGconn *connect_and_wait(const char *url) {
            status != PGRES_POLLING_FAILED) {
         struct pollfd wait = {.fd = PQsocket(conn),
                               .events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT};
-        int ready = poll(&wait, 1, 10000);
-        if (ready == 0 || (ready < 0 && errno != EINTR))
+        int ready = poll(&wait, 1, WAIT_MS);
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
             break;
         status = PQconnectPoll(conn);
     }
@@ -118,9 +122,15 @@ enum leveret_code lvt_ledger_migrate(const char *url, void (*progress)(void *ctx
     if (code != LEVERET_OK)
         return code;
     migration.conn = connect_and_wait(url);
-    if (!migration.conn || PQstatus(migration.conn) != CONNECTION_OK) {
+    ConnStatusType status = migration.conn ? PQstatus(migration.conn) : CONNECTION_BAD;
+    if (status == CONNECTION_BAD) {
         lvt_pg_explain_connection(migration.conn, &cause);
         code = leveret_fail(err, cause.code, "%s", cause.text);
+    } else if (status != CONNECTION_OK) {
+        code = leveret_fail(err, LEVERET_UNAVAILABLE,
+                            "PostgreSQL did not answer within %d s; is it what listens at the "
+                            "address in DATABASE_URL or postgres.url, and can it be reached?",
+                            WAIT_MS / 1000);
     } else {
         PQsetNoticeReceiver(migration.conn, on_notice, &migration);
         code = apply(&migration);

@@ -1,8 +1,10 @@
 """`leveret migrate`: from nothing, from the seed's table, and again."""
+import socket
+
 import pytest
 
 from harness.waiting import wait
-from harness.worker import OK
+from harness.worker import OK, UNAVAILABLE
 
 SEED_TABLE = """
 CREATE TABLE "processed_events" (
@@ -116,3 +118,12 @@ def test_retention_deletes_old_rows(empty):
 def test_migrate_says_what_it_did(empty):
     result = empty.leveret("migrate", "-c", empty.write_config())
     assert result.returncode == OK and (result.stdout + result.stderr).strip()
+
+
+def test_what_does_not_answer_is_named(empty):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
+        path = empty.write_config(postgres={"url": url})
+        result = empty.leveret("migrate", "-c", path)
+    assert result.returncode == UNAVAILABLE, result.stderr
+    assert "did not answer" in result.stderr and "DATABASE_URL" in result.stderr
