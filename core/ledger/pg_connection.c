@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/container.h"
 #include "base/uuid.h"
 #include "ledger/pg_address.h"
 
@@ -456,7 +457,7 @@ static PGconn *start_connection(struct lvt_pg *pg) {
 }
 
 static void on_resolved(struct lvt_pg_address *address, bool ok) {
-    struct lvt_pg *pg = (struct lvt_pg *)((char *)address - offsetof(struct lvt_pg, address));
+    struct lvt_pg *pg = LVT_CONTAINER_OF(address, struct lvt_pg, address);
     struct leveret_error err;
     if (pg->closing) {
         lvt_pg_close(pg, pg->closed, pg->closed_ctx);
