@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/utf8.h"
 #include "engine/message.h"
 #include "engine/state.h"
 #include "event/key.h"
@@ -121,22 +120,12 @@ static bool find_id(struct lvt_event *event, const struct lvt_envelope *envelope
     return true;
 }
 
-static bool is_utf8(struct lvt_bytes text) {
-    for (size_t at = 0, step; at < text.len; at += step)
-        if ((step = lvt_utf8_length(text.data + at, text.len - at)) == 0)
-            return false;
-    return true;
-}
-
 static enum leveret_code check_id(struct lvt_bytes id, struct leveret_error *err) {
     if (id.len > ID_MAX_BYTES)
         return leveret_fail(err, LEVERET_MALFORMED,
                             "the event's id is %zu bytes long, the most is %d", id.len,
                             ID_MAX_BYTES);
-    if (id.len > 0 && (memchr(id.data, 0, id.len) || !is_utf8(id)))
-        return leveret_fail(err, LEVERET_MALFORMED,
-                            "the event's id is not UTF-8 text without NUL bytes");
-    return LEVERET_OK;
+    return lvt_envelope_check_id(id, err);
 }
 
 void lvt_no_handler_text(const struct lvt_queue *queue, struct lvt_bytes type, char *text,
