@@ -8,6 +8,7 @@
 #include "backup/dump.h"
 #include "common/folders.h"
 #include "common/json.h"
+#include "common/open.h"
 #include "common/wanted.h"
 
 #define ID_MAX 128
@@ -145,8 +146,8 @@ static bool read_roots(struct backup *backup, struct lvt_failure *failure) {
     return true;
 }
 
-static bool open_backup(struct backup *backup, struct leveret_text config,
-                        struct lvt_failure *failure) {
+static bool fill(void *self, struct leveret_text config, struct lvt_failure *failure) {
+    struct backup *backup = self;
     return lvt_settings_read(host, config, settings, SETTING_COUNT, backup, failure) &&
            read_roots(backup, failure) &&
            lvt_databases_read(&backup->databases, host, backup->database_table, failure);
@@ -154,17 +155,9 @@ static bool open_backup(struct backup *backup, struct leveret_text config,
 
 static int32_t open_plugin(struct leveret_handler *handler, struct leveret_text config,
                            void **ret_self, char *error, size_t error_size) {
-    struct lvt_failure failure = {.text = "out of memory"};
-    struct backup *backup = calloc(1, sizeof *backup);
     (void)handler;
-    if (backup && open_backup(backup, config, &failure)) {
-        *ret_self = backup;
-        return 0;
-    }
-    snprintf(error, error_size, "%s", failure.text);
-    if (backup)
-        close_plugin(backup);
-    return -1;
+    return lvt_plugin_open(sizeof(struct backup), fill, close_plugin, config, ret_self, error,
+                           error_size);
 }
 
 static const char *const events[] = {"backup", NULL};

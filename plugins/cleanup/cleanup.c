@@ -6,6 +6,7 @@
 #include "cleanup/targets.h"
 #include "common/folders.h"
 #include "common/json.h"
+#include "common/open.h"
 #include "common/wanted.h"
 
 #define DAYS_MAX 36500
@@ -129,25 +130,17 @@ static void close_plugin(void *self) {
     free(cleanup);
 }
 
-static bool open_cleanup(struct cleanup *cleanup, struct leveret_text config,
-                         struct lvt_failure *failure) {
+static bool fill(void *self, struct leveret_text config, struct lvt_failure *failure) {
+    struct cleanup *cleanup = self;
     return lvt_settings_read(host, config, settings, SETTING_COUNT, cleanup, failure) &&
            lvt_targets_read(&cleanup->targets, host, cleanup->target_table, failure);
 }
 
 static int32_t open_plugin(struct leveret_handler *handler, struct leveret_text config,
                            void **ret_self, char *error, size_t error_size) {
-    struct lvt_failure failure = {.text = "out of memory"};
-    struct cleanup *cleanup = calloc(1, sizeof *cleanup);
     (void)handler;
-    if (cleanup && open_cleanup(cleanup, config, &failure)) {
-        *ret_self = cleanup;
-        return 0;
-    }
-    snprintf(error, error_size, "%s", failure.text);
-    if (cleanup)
-        close_plugin(cleanup);
-    return -1;
+    return lvt_plugin_open(sizeof(struct cleanup), fill, close_plugin, config, ret_self, error,
+                           error_size);
 }
 
 static const char *const events[] = {"cleanup", NULL};

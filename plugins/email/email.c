@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/open.h"
 #include "common/wanted.h"
 #include "email/mime.h"
 #include "email/smtp.h"
@@ -127,8 +128,8 @@ static void close_plugin(void *self) {
     free(email);
 }
 
-static bool open_email(struct email *email, struct leveret_text config,
-                       struct lvt_failure *failure) {
+static bool fill(void *self, struct leveret_text config, struct lvt_failure *failure) {
+    struct email *email = self;
     return lvt_settings_read(host, config, settings, SETTING_COUNT, email, failure) &&
            lvt_mail_address_check(email->from, "from", failure) &&
            (!email->from_name || lvt_mail_header_check(email->from_name, "from_name", failure)) &&
@@ -137,17 +138,9 @@ static bool open_email(struct email *email, struct leveret_text config,
 
 static int32_t open_plugin(struct leveret_handler *handler, struct leveret_text config,
                            void **ret_self, char *error, size_t error_size) {
-    struct lvt_failure failure = {.text = "out of memory"};
-    struct email *email = calloc(1, sizeof *email);
     (void)handler;
-    if (email && open_email(email, config, &failure)) {
-        *ret_self = email;
-        return 0;
-    }
-    snprintf(error, error_size, "%s", failure.text);
-    if (email)
-        close_plugin(email);
-    return -1;
+    return lvt_plugin_open(sizeof(struct email), fill, close_plugin, config, ret_self, error,
+                           error_size);
 }
 
 static const char *const events[] = {"email", NULL};
