@@ -206,7 +206,8 @@ void lvt_metrics_write(const struct lvt_snapshot *snapshot, struct lvt_buffer *o
     write_published(stats, out);
     write_histograms(stats, out);
     write_handlers(snapshot, out);
-    family(out, "leveret_in_flight", "gauge", "Events whose handler runs now.");
+    family(out, "leveret_in_flight", "gauge",
+           "Events whose handler has begun, or ended and is not settled.");
     lvt_buffer_printf(out, "leveret_in_flight %" PRIu64 "\n", stats->in_flight);
     write_queues(snapshot, out);
     write_outbox(&snapshot->outbox, out);

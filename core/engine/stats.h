@@ -97,7 +97,7 @@ struct lvt_stats {
     size_t reload_count;
     uint64_t outcomes[LVT_OUTCOME_COUNT]; /* of all types */
     uint64_t events_without_id;
-    uint64_t in_flight; /* events whose handler runs now */
+    uint64_t in_flight; /* events whose handler runs, or whose end is being settled */
     uint64_t started_ms;
 };
 

@@ -178,7 +178,7 @@ enum leveret_counter {
     LEVERET_COUNT_DUPLICATE,  /* handled before, and skipped */
     LEVERET_COUNT_DROPPED,    /* by their handler */
     LEVERET_COUNT_WITHOUT_ID, /* run without deduplication */
-    LEVERET_COUNT_IN_FLIGHT,  /* now with a handler; goes down, too */
+    LEVERET_COUNT_IN_FLIGHT,  /* begun and not settled; goes down, too */
 };
 
 /* Since the worker's start; it is up to date with each turn of the worker's loop. 0 for a counter
