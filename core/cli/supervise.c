@@ -1,5 +1,4 @@
 /* `leveret run`, as a process for each lane and one that looks after them. */
-#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,10 +13,8 @@
 static struct leveret_worker *running;
 
 static void stop(int signal_number) {
-    int saved_errno = errno;
     (void)signal_number;
     leveret_worker_stop(running);
-    errno = saved_errno;
 }
 
 /* A second one, of either kind, finds the default action, which ends the process. */
