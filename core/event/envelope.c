@@ -130,11 +130,13 @@ enum leveret_code lvt_envelope_check_type(struct lvt_bytes type, struct leveret_
 
 /* No NUL: PostgreSQL has no text with one, and the id goes into the ledger. */
 enum leveret_code lvt_envelope_check_id(struct lvt_bytes id, struct leveret_error *err) {
+    if (id.len > 0 && memchr(id.data, '\0', id.len)) {
+        return leveret_fail(err, LEVERET_MALFORMED, "the id has a NUL character");
+    }
     for (size_t at = 0, len; at < id.len; at += len) {
         len = lvt_utf8_length(id.data + at, id.len - at);
-        if (len == 0 || id.data[at] == '\0') {
-            return leveret_fail(err, LEVERET_MALFORMED, "the id %s",
-                                len == 0 ? "is not valid UTF-8" : "has a NUL character");
+        if (len == 0) {
+            return leveret_fail(err, LEVERET_MALFORMED, "the id is not valid UTF-8");
         }
     }
     return LEVERET_OK;
