@@ -150,7 +150,7 @@ trap 'exit 143' TERM
 
 BUILD=$LVT_ROOT/build
 E2E=$LVT_ROOT/tests/e2e
-E2E_LIMIT_S=480
+E2E_LIMIT_S=600
 if [ -n "$FULL" ]; then E2E_LIMIT_S=3600; fi
 
 "$LVT_LIB/install.sh" build server client test || exit

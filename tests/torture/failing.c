@@ -41,6 +41,8 @@ extern void __libc_free(void *memory);
 static atomic_uint_fast64_t counts[FAILING_KINDS];
 static atomic_uint_fast64_t fail_at[FAILING_KINDS]; /* 0: never */
 static atomic_bool counting;
+/* What this thread calls while it looks for a function is not the program's. */
+static _Thread_local bool looking __attribute__((tls_model("initial-exec")));
 static atomic_int_fast64_t live;
 static char what[160];
 
@@ -71,7 +73,7 @@ int64_t failing_live(void) {
 
 /* Whether this very call is the one. */
 static bool is_due(enum failing_kind kind) {
-    return atomic_load(&counting) &&
+    return atomic_load(&counting) && !looking &&
            atomic_fetch_add(&counts[kind], 1) + 1 == atomic_load(&fail_at[kind]);
 }
 
@@ -166,9 +168,9 @@ void abort(void) {
 
 /* The next definition of a function: the one that this file stands before. */
 static void *next(const char *name) {
-    atomic_bool was = atomic_exchange(&counting, false); /* dlsym may allocate */
+    looking = true; /* dlsym may allocate */
     void *function = dlsym(RTLD_NEXT, name);
-    atomic_store(&counting, was);
+    looking = false;
     return function;
 }
 
