@@ -545,7 +545,9 @@ static void woken(void *ctx) {
 
 static void sleep_50(struct script *script, struct lvt_run *run) {
     (void)script;
+    assert_false(lvt_effect_sleeps(run));
     lvt_effect_sleep(run, 50, woken, run);
+    assert_true(lvt_effect_sleeps(run));
 }
 
 static void sleeping_handlers_overlap(void **state) {
