@@ -46,12 +46,16 @@ void lvt_notify_close(struct lvt_notify *notify) {
     notify->fd = -1;
 }
 
+/* A socket that has failed may go on failing: the next try is with another. */
 static bool send_text(struct lvt_notify *notify, const char *text) {
     if (notify->fd < 0)
         notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    return notify->fd >= 0 &&
-           sendto(notify->fd, text, strlen(text), MSG_NOSIGNAL,
-                  (const struct sockaddr *)&notify->address, notify->address_len) >= 0;
+    if (notify->fd >= 0 &&
+        sendto(notify->fd, text, strlen(text), MSG_NOSIGNAL,
+               (const struct sockaddr *)&notify->address, notify->address_len) >= 0)
+        return true;
+    lvt_notify_close(notify);
+    return false;
 }
 
 void lvt_notify_again(struct lvt_notify *notify) {
