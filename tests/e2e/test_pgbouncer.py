@@ -172,15 +172,25 @@ def test_another_mode_is_noticed_while_it_runs(site, pooler):
     wait("both to be well", lambda: all(worker.ready() for worker in workers))
 
 
+def works_after(pooler, site, worker, **changes):
+    pooler.reload(**changes)
+    worker.wait_ready()
+    site.publish("work.done", {})
+    worker.wait_outcomes("processed", 1)
+    site.assert_settled(worker)
+
+
 def test_a_pool_without_room_is_told(site, pooler):
     pooler.start(default_pool_size=1, query_wait_timeout=1)
     site.handler("work.done", WRITES)
     worker = start(site, pooler, ready=False)
     worker.wait_log("has the pooler's pool_size room for it")
-    pooler.reload(default_pool_size=20, max_client_conn=2)
+    works_after(pooler, site, worker, default_pool_size=20, server_idle_timeout=1)
+
+
+def test_a_pooler_that_takes_no_more_clients_is_told(site, pooler):
+    pooler.start(max_client_conn=1)
+    site.handler("work.done", WRITES)
+    worker = start(site, pooler, ready=False)
     worker.wait_log("no more connections allowed")
-    pooler.reload(server_idle_timeout=1)
-    worker.wait_ready()
-    site.publish("work.done", {})
-    worker.wait_outcomes("processed", 1)
-    site.assert_settled(worker)
+    works_after(pooler, site, worker, max_client_conn=100)
