@@ -97,7 +97,6 @@ def pooler(services):
 WRITES = """\
   mark(event, ctx)
   ctx.db.exec("insert into runs (event_id) values ($1)", event.id)
-  if event.payload.slow then ctx.db.query("select pg_sleep(30)") end
 """
 
 
@@ -116,10 +115,12 @@ def assert_refused(site, worker):
 def test_pooling_by_session_works(site, pooler):
     pooler.start()
     site.migrate(pooler.url(site.database_name))
-    site.handler("work.done", WRITES, timeout_ms=500, retry={"max": 0, "base_ms": 1})
+    site.handler("work.done", WRITES)
+    site.handler("work.slow", "ctx.db.query('select pg_sleep(30)')", timeout_ms=500,
+                 retry={"max": 0})
     worker = start(site, pooler, lanes=2)
     ids = [site.publish("work.done", {}) for _ in range(30)]
-    slow = site.publish("work.done", {"slow": True})
+    slow = site.publish("work.slow", {})
     worker.wait_outcomes("processed", len(ids))
     assert site.dead().properties.message_id == slow
     wait("its statement to be cancelled", lambda: site.rows(
