@@ -62,6 +62,18 @@ static void defer(struct lvt_ledger *ledger, struct lvt_call *call) {
     lvt_ledger_soon(ledger);
 }
 
+/* A statement of a transaction that is over. When the handler's own mistake has ended it, that is
+ * the answer: an outage would have the event run again, at no cost of an attempt, for ever. */
+static void defer_over(struct lvt_ledger *ledger, struct lvt_call *call) {
+    const struct lvt_tx *tx = call->tx;
+    call->answer = LVT_ANSWER_OUTAGE;
+    if (tx && tx->over == LVT_TX_ERROR) {
+        call->answer = LVT_ANSWER_ERROR;
+        call->error = tx->error;
+    }
+    defer(ledger, call);
+}
+
 /* A transaction that goes gets no answer, neither its own nor a statement's. */
 static void forget_deferred(struct lvt_ledger *ledger, struct lvt_tx *tx) {
     struct lvt_call *before = NULL;
@@ -264,15 +276,13 @@ static void on_begun_synced(void *ctx, PGresult *result) {
 
 /* Ends the transaction together with its session, which goes on talking about the statement. */
 static void break_off(struct lvt_call *call, const char *sqlstate, const char *text) {
-    struct lvt_pooled *pooled = call->on;
-    call->answer = LVT_ANSWER_ERROR;
-    set_error(&call->error, sqlstate, text);
-    if (call->tx && call->tx->phase == LVT_TX_PHASE_OPEN) {
-        call->tx->phase = LVT_TX_PHASE_OVER;
-        call->tx->over = LVT_TX_ERROR;
-        call->tx->error = call->error;
+    struct lvt_tx *tx = call->tx;
+    if (tx && tx->phase == LVT_TX_PHASE_OPEN) {
+        tx->phase = LVT_TX_PHASE_OVER;
+        tx->over = LVT_TX_ERROR;
+        set_error(&tx->error, sqlstate, text);
     }
-    lvt_pool_drop(pooled);
+    lvt_pool_drop(call->on); /* which answers what is under way, this call, too */
 }
 
 static void on_query_answered(void *ctx, PGresult *result) {
@@ -391,7 +401,7 @@ void lvt_tx_query(void *self, struct lvt_tx *tx, const struct lvt_sql *sql, lvt_
     call->answer = LVT_ANSWER_OUTAGE;
     lvt_row_store_init(&call->rows);
     if (tx->phase != LVT_TX_PHASE_OPEN) {
-        defer(ledger, call);
+        defer_over(ledger, call);
         return;
     }
     const char *refusal = lvt_statement_objection(sql);
@@ -499,9 +509,7 @@ void lvt_tx_lost(struct lvt_pooled *pooled) {
         struct lvt_call *next = call->next;
         PQclear(call->result);
         call->result = NULL;
-        if (call->answer != LVT_ANSWER_ERROR)
-            call->answer = LVT_ANSWER_OUTAGE;
-        defer(ledger, call);
+        defer_over(ledger, call);
         call = next;
     }
     if (!tx)

@@ -204,6 +204,7 @@ static void test_errors_of_statements(void **state) {
     assert_string_equal(rows.cell, "4MB"); /* the change has not reached the next handler */
     rows = query(&world, tx, "COPY parent FROM STDIN", NULL);
     assert_int_equal(rows.answer, LVT_ANSWER_ERROR);
+    assert_string_equal(query(&world, tx, "SELECT 1", NULL).sqlstate, "0A000");
     assert_string_equal(commit(&world, tx).sqlstate, "0A000");
     assert_int_equal(ask("SELECT count(*) FROM processed_events"), 1);
     close_world(&world);
@@ -250,9 +251,17 @@ static void test_answers_that_are_too_large(void **state) {
     open_world(&world, &loop, url, 2000, 0);
     for (size_t i = 0; i < 4; i++) {
         struct lvt_tx *tx = begin_some_time(&world);
-        struct rows_answer rows = query(&world, tx, questions[i / 2], NULL);
+        const struct lvt_sql large = {lvt_bytes_of(questions[i / 2]), NULL, 0};
+        const struct lvt_sql next = {LVT_LITERAL("SELECT 1"), NULL, 0};
+        struct rows_answer rows = {0}, behind = {0};
+        world.port.tx_query(world.port.self, tx, &large, on_rows, &rows);
+        world.port.tx_query(world.port.self, tx, &next, on_rows, &behind);
+        WAIT(&world, rows.answered && behind.answered);
         assert_int_equal(rows.answer, LVT_ANSWER_ERROR);
         assert_string_equal(rows.sqlstate, "54000");
+        /* its own mistake, and no outage, which would have it run again for ever */
+        assert_int_equal(behind.answer, LVT_ANSWER_ERROR);
+        assert_string_equal(query(&world, tx, "SELECT 1", NULL).sqlstate, "54000");
         if (i % 2)
             rollback(&world, tx);
         else
