@@ -6,23 +6,23 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The group's path below the root, without a slash at its end. */
-static bool read_own(const char *file, char path[PATH_MAX]) {
+/* The group's path below the root, without a slash at its end; "" where none is told. */
+static void read_own(const char *file, char ret_path[PATH_MAX]) {
+    char line[PATH_MAX];
     FILE *in = fopen(file, "re");
-    bool found = false;
-    while (in && !found && fgets(path, PATH_MAX, in)) {
-        if (strncmp(path, "0::", 3) != 0)
+    ret_path[0] = '\0';
+    while (in && fgets(line, sizeof line, in)) {
+        if (strncmp(line, "0::", 3) != 0)
             continue;
-        size_t len = strcspn(path + 3, "\n");
-        while (len > 0 && path[3 + len - 1] == '/')
+        size_t len = strcspn(line + 3, "\n");
+        while (len > 0 && line[3 + len - 1] == '/')
             len--;
-        memmove(path, path + 3, len);
-        path[len] = '\0';
-        found = true;
+        memcpy(ret_path, line + 3, len);
+        ret_path[len] = '\0';
+        break;
     }
     if (in)
         fclose(in);
-    return found;
 }
 
 /* 0: none */
@@ -44,10 +44,9 @@ static unsigned quota_of(const char *root, const char *group) {
 }
 
 unsigned lvt_processors_of_quota(const char *root, const char *own) {
-    char group[PATH_MAX] = "";
+    char group[PATH_MAX];
     unsigned least = 0;
-    if (!read_own(own, group))
-        group[0] = '\0';
+    read_own(own, group);
     for (;;) {
         unsigned quota = quota_of(root, group);
         if (quota > 0 && (least == 0 || quota < least))

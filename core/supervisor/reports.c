@@ -50,7 +50,8 @@ static void take_piece(struct lvt_ward *ward, const char *piece, size_t len) {
     size_t of_head = ward->received < head ? head - ward->received : 0;
     if (of_head > len)
         of_head = len;
-    memcpy((char *)&ward->answer + ward->received, piece, of_head);
+    if (of_head > 0)
+        memcpy((char *)&ward->answer + ward->received, piece, of_head);
     lvt_buffer_append(&ward->incoming, piece + of_head, len - of_head);
     ward->received += len;
     if (ward->received >= head && ward->received - head >= ward->answer.metrics_len)

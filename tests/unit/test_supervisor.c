@@ -242,13 +242,17 @@ static void write_answer(int line, uint64_t processed, const char *metrics) {
     lvt_report_receive(ward);
 }
 
-static void an_answer_without_metrics_leaves_those_of_before(void **state) {
-    int ends[2];
-    (void)state;
+static void begin_with_an_answer(int ends[2]) {
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
     ward->line = ends[0];
     lvt_reports_asked(supervisor);
     write_answer(ends[1], 3, "c_total 3\n");
+}
+
+static void an_answer_without_metrics_leaves_those_of_before(void **state) {
+    int ends[2];
+    (void)state;
+    begin_with_an_answer(ends);
     lvt_reports_asked(supervisor);
     assert_true(ward->owes_report);
     write_answer(ends[1], 5, "");
@@ -264,10 +268,7 @@ static void an_answer_without_metrics_leaves_those_of_before(void **state) {
 static void an_answer_with_metrics_that_find_no_room_counts_without(void **state) {
     int ends[2];
     (void)state;
-    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
-    ward->line = ends[0];
-    lvt_reports_asked(supervisor);
-    write_answer(ends[1], 3, "c_total 3\n");
+    begin_with_an_answer(ends);
     ward->incoming.max = 4;
     lvt_reports_asked(supervisor);
     write_answer(ends[1], 5, "c_total 5\nd_total 5\n");

@@ -111,13 +111,8 @@ static int redis_index(lua_State *L) {
 }
 
 void lvt_lua_redis_push(lua_State *L) {
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
     lua_pushcfunction(L, redis_index);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
+    lvt_lua_make_lookup(L);
 }
 
 /* ---- cache ---- */

@@ -26,17 +26,6 @@ static int os_index(lua_State *L) {
     return luaL_error(L, "there is no os in a configuration; env.NAME is an environment variable");
 }
 
-static void set_os(lua_State *L) {
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
-    lua_pushcfunction(L, os_index);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
-    lua_setglobal(L, "os");
-}
-
 /* For lua_pcall: the globals that a configuration may use. */
 static int open_config(lua_State *L) {
     lvt_lua_open_sandbox(L);
@@ -56,19 +45,16 @@ static int open_config(lua_State *L) {
         lua_pushnil(L);
         lua_setglobal(L, removed[i]);
     }
-    set_os(L);
+    lua_pushcfunction(L, os_index);
+    lvt_lua_make_lookup(L);
+    lua_setglobal(L, "os");
     return 0;
 }
 
 /* For lua_pcall: an empty table that shows those globals; what the file assigns is in it alone. */
 static int make_globals(lua_State *L) {
-    lua_newtable(L);
-    lua_createtable(L, 0, 2);
     lua_pushglobaltable(L);
-    lua_setfield(L, -2, "__index");
-    lua_pushboolean(L, 0);
-    lua_setfield(L, -2, "__metatable");
-    lua_setmetatable(L, -2);
+    lvt_lua_make_lookup(L);
     return 1;
 }
 

@@ -151,6 +151,16 @@ static void open_math(lua_State *L) {
     lua_pop(L, 1);
 }
 
+void lvt_lua_make_lookup(lua_State *L) {
+    lua_newtable(L);
+    lua_createtable(L, 0, 2);
+    lua_rotate(L, -3, -1);
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, 0);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+}
+
 int lvt_lua_open_sandbox(lua_State *L) {
     static const char *const not_base[] = {"load", "loadstring",     "loadfile", "dofile",
                                            "warn", "collectgarbage", "require",  NULL};

@@ -55,6 +55,9 @@ struct lvt_lua *lvt_lua_of(lua_State *L);
 
 /* A C function for lua_pcall: opens the safe parts of the standard libraries as globals. */
 int lvt_lua_open_sandbox(lua_State *L);
+/* Puts an empty table in the place of what is on top, a function or a table, which looks names up
+ * there; its metatable is out of reach. */
+void lvt_lua_make_lookup(lua_State *L);
 
 /* Whether a request for memory was refused for good, and no run has had to answer for it yet. Does
  * not raise. */
