@@ -78,9 +78,14 @@ void lvt_blackbox_reset(struct lvt_blackbox *box, uint64_t hard_timeout_ms);
 
 /* ---- the lane's side ---- */
 
-/* Has this process's crashes written down: signals that a fault raises, and exit(). The box
- * outlives the process; the calling thread takes the first seat. Once. */
+/* Has this process's crashes written down: signals that a fault raises. The box outlives the
+ * process; the calling thread takes the first seat. Once. */
 void lvt_blackbox_open(struct lvt_blackbox *box);
+
+/* And exit(), which ends an open box's process at once. Once, and only when the libraries have
+ * begun: what is registered last runs first, and OpenSSL's own would free what other threads use.
+ */
+void lvt_blackbox_expect_exit(void);
 
 /* A seat for a thread, and a stack for its signal handlers; NULL when there is none, which leave
  * takes. Called by that thread. */

@@ -1,6 +1,7 @@
 /* What a dying process still writes down: on whose behalf its thread was at work. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -45,9 +46,15 @@ static void died(int number, siginfo_t *info, void *context) {
         raise(number);
 }
 
-static void left(void) {
-    if (getpid() == opened->pid && !atomic_load(&opened->ended))
-        note(seated());
+/* A handler has called exit(). What else runs then would take the libraries down under the threads
+ * that still work, and the fault that follows would stand where the status has to. */
+static void left(int status, void *unused) {
+    (void)unused;
+    if (getpid() != opened->pid || atomic_load(&opened->ended))
+        return;
+    note(seated());
+    fflush(stdout); /* the handler may have said why */
+    _exit(status);
 }
 
 /* Without one a thread whose stack is full could not run the handler. Best effort. */
@@ -85,7 +92,10 @@ void lvt_blackbox_open(struct lvt_blackbox *box) {
     make_signal_stack();
     for (size_t i = 0; i < FAULT_COUNT; i++)
         sigaction(faults[i], &action, &before[i]);
-    (void)atexit(left);
+}
+
+void lvt_blackbox_expect_exit(void) {
+    (void)on_exit(left, NULL);
 }
 
 struct lvt_seat *lvt_blackbox_sit(struct lvt_blackbox *box) {

@@ -250,6 +250,8 @@ enum leveret_code lvt_lane_run(struct lvt_lane *lane, struct leveret_error *err)
         code = lvt_broker_start(lane->broker, err);
     if (code != LEVERET_OK)
         return code;
+    if (lane->options.post)
+        lvt_blackbox_expect_exit();
     lvt_ledger_start(lane->ledger);
     lane->started = true;
     lane->consuming_at_ms = now_ms(lane);
