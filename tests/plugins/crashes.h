@@ -1,4 +1,5 @@
-/* A plugin that ends the process in the way that the event's payload names: {"do": "segv"}. */
+/* A plugin that ends the process in the way that the event's payload names, {"do": "segv"}, or its
+ * configuration, {"open": "segv"}. */
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -46,7 +47,10 @@ static void crash(const char *how) {
 
 static int32_t open_plugin(struct leveret_handler *handler, struct leveret_text config,
                            void **ret_self, char *error, size_t error_size) {
-    (void)config, (void)error, (void)error_size;
+    char how[32] = "";
+    (void)error, (void)error_size;
+    host->json_string(config, "/open", how, sizeof how);
+    crash(how);
     *ret_self = handler;
     return 0;
 }

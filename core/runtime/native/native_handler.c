@@ -83,7 +83,7 @@ static enum leveret_code open_plugin(struct lvt_native *native, const struct lvt
     char text[400] = "";
     const struct leveret_text json = {config->data, config->len};
     /* The last line of a process that the plugin takes along. */
-    LVT_LOG(native->log, LVT_DEBUG, "plugin opens", LVT_STRING("handler", native->name));
+    LVT_LOG(native->log, LVT_INFO, "plugin opens", LVT_STRING("handler", native->name));
     int32_t status = native->plugin->open((struct leveret_handler *)native, json, &native->self,
                                           text, sizeof text);
     text[sizeof text - 1] = '\0';
