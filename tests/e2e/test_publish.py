@@ -96,6 +96,7 @@ def test_a_payload_that_is_too_large_or_no_object_is_an_error(shared, worker):
     assert "max_body_bytes" in note["why"]
 
 
+@pytest.mark.alone
 def test_a_delay_of_3_s_is_kept(shared, worker):
     event_id = ask(shared, "order.made", {"n": 4}, delay_ms=3000)
     asked = shared.marks(note=event_id)[0]
