@@ -15,6 +15,7 @@ void lvt_blackbox_reset(struct lvt_blackbox *box, uint64_t hard_timeout_ms) {
     box->hard_timeout_ms = hard_timeout_ms;
     box->unused = 0;
     box->failure.code = LEVERET_OK;
+    box->opening[0] = '\0';
     atomic_store(&box->beats, 0);
     atomic_store(&box->in_flight, 0);
     atomic_store(&box->reloads, 0);

@@ -55,6 +55,7 @@ struct lvt_blackbox {
     atomic_bool ready;          /* every service is there, and every queue is consumed */
     atomic_bool ended; /* the process ends because the lane has, not because of a handler */
     struct leveret_error failure; /* why it ended; code 0: as asked */
+    char opening[64];             /* the handler whose plugin is in its `open`, or empty */
     _Atomic int32_t culprit;      /* the seat's number plus one, or one of the above */
     struct lvt_seat seats[LVT_SEATS_MAX];
     _Atomic uint32_t running_top; /* rows that were ever used */
@@ -82,9 +83,12 @@ void lvt_blackbox_reset(struct lvt_blackbox *box, uint64_t hard_timeout_ms);
  * process; the calling thread takes the first seat. Once. */
 void lvt_blackbox_open(struct lvt_blackbox *box);
 
-/* And exit(), which ends an open box's process at once. Once, and only when the libraries have
- * begun: what is registered last runs first, and OpenSSL's own would free what other threads use.
- */
+/* A handler's plugin begins to open; "": it has. Nothing without a box. */
+void lvt_blackbox_opening(const char *handler);
+
+/* And exit(), which ends an open box's process at once. Once, and after the libraries have begun:
+ * what is registered last runs first, and OpenSSL's own would free what other threads use. A
+ * destructor that a plugin registers later still, in a handler, runs before it. */
 void lvt_blackbox_expect_exit(void);
 
 /* A seat for a thread, and a stack for its signal handlers; NULL when there is none, which leave

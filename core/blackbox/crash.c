@@ -52,8 +52,9 @@ static void left(int status, void *unused) {
     (void)unused;
     if (getpid() != opened->pid || atomic_load(&opened->ended))
         return;
+    (void)on_exit(left, NULL); /* for another thread that exits meanwhile */
     note(seated());
-    fflush(stdout); /* the handler may have said why */
+    fcloseall(); /* the handler may have said why; as exit() does it, without the streams' locks */
     _exit(status);
 }
 
@@ -92,6 +93,11 @@ void lvt_blackbox_open(struct lvt_blackbox *box) {
     make_signal_stack();
     for (size_t i = 0; i < FAULT_COUNT; i++)
         sigaction(faults[i], &action, &before[i]);
+}
+
+void lvt_blackbox_opening(const char *handler) {
+    if (opened)
+        snprintf(opened->opening, sizeof opened->opening, "%s", handler);
 }
 
 void lvt_blackbox_expect_exit(void) {

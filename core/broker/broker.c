@@ -7,6 +7,7 @@
 #include "broker/consumer.h"
 #include "broker/publisher.h"
 #include "broker/shared.h"
+#include "broker/tls.h"
 #include "broker/topology.h"
 
 /* How long a stop waits for confirms, and for the connections to close. */
@@ -72,6 +73,7 @@ enum leveret_code lvt_broker_new(const struct lvt_broker_options *options, struc
         free(broker);
         return code;
     }
+    lvt_tls_begin();
     lvt_status_init(&broker->status);
     lvt_inbox_init(&broker->inbox, options->wake, options->wake_ctx);
     code = copy_options(broker, options, err);

@@ -7,6 +7,21 @@ static bool has_nul(struct lvt_bytes bytes) {
     return bytes.len > 0 && memchr(bytes.data, '\0', bytes.len);
 }
 
+/* Behind the comment that begins there: comments hold comments. */
+static const char *skip_comment(const char *at, const char *end) {
+    for (int depth = 0; end - at >= 2; at++) {
+        if (at[0] == '/' && at[1] == '*') {
+            depth++;
+            at++;
+        } else if (at[0] == '*' && at[1] == '/') {
+            at++;
+            if (--depth == 0)
+                return at + 1;
+        }
+    }
+    return end;
+}
+
 /* The next word of a statement, in capitals; skips white space and comments. */
 static struct lvt_bytes next_word(struct lvt_bytes *text, char ret_word[16]) {
     const char *at = text->data, *end = at + text->len;
@@ -18,8 +33,7 @@ static struct lvt_bytes next_word(struct lvt_bytes *text, char ret_word[16]) {
             while (at < end && *at != '\n')
                 at++;
         } else if (end - at >= 2 && at[0] == '/' && at[1] == '*') {
-            const char *close = memmem(at + 2, (size_t)(end - at - 2), "*/", 2);
-            at = close ? close + 2 : end;
+            at = skip_comment(at, end);
         } else {
             break;
         }

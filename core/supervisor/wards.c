@@ -151,6 +151,10 @@ static void log_death(struct lvt_supervisor *supervisor, const struct lvt_ward *
             LVT_INTEGER("restart_ms", (int64_t)(ward->start_at_ms - now_ms)),
             LVT_INTEGER("in_flight", atomic_load(&ward->box->in_flight)),
             LVT_INTEGER("lane", ward->number));
+    if (ward->box->opening[0])
+        LVT_LOG(supervisor->log, LVT_ERROR,
+                "it died in a plugin's `open`, and will again: mend the plugin, or take it out",
+                LVT_STRING("handler", ward->box->opening), LVT_INTEGER("lane", ward->number));
 }
 
 /* To end, before it could do so in order, or because it did not. */

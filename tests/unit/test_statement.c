@@ -30,6 +30,8 @@ static void ends_of_transactions(void **state) {
         "-- why\nCOMMIT",
         "--\n/* a\nb */ -- c\n /**/end",
         "ROLLBACK /* TO */ WORK",
+        "/*/* */ */ COMMIT",
+        "/***//*/**/*/end",
     };
     (void)state;
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
@@ -46,6 +48,8 @@ static void other_statements(void **state) {
         "-- COMMIT",
         "/* COMMIT",
         "/* COMMIT */ SELECT 1",
+        "/*/* */ COMMIT",
+        "/*/ COMMIT */ SELECT 1",
         "SELECT 'COMMIT'",
         "COMMITMENT",
         "endless",

@@ -47,6 +47,8 @@
  *
  * Failures. Nothing here throws, exits or sets errno; each function's comment tells what it returns
  * when it cannot do what is asked. A plugin must not let a C++ exception or a longjmp leave it.
+ * One that calls exit() ends its lane at once, as a crash does; what it has registered with atexit
+ * may not run.
  *
  * Versions. The major number changes when a plugin has to be compiled anew, the minor one when
  * something is appended. leveret runs plugins of its own major version and of no newer minor one.

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "blackbox/blackbox.h"
 #include "runtime/file.h"
 #include "runtime/native/native_library.h"
 #include "runtime/native/native_options.h"
@@ -82,10 +83,11 @@ static enum leveret_code open_plugin(struct lvt_native *native, const struct lvt
                                      struct leveret_error *err) {
     char text[400] = "";
     const struct leveret_text json = {config->data, config->len};
-    /* The last line of a process that the plugin takes along. */
-    LVT_LOG(native->log, LVT_INFO, "plugin opens", LVT_STRING("handler", native->name));
+    LVT_LOG(native->log, LVT_DEBUG, "plugin opens", LVT_STRING("handler", native->name));
+    lvt_blackbox_opening(native->name);
     int32_t status = native->plugin->open((struct leveret_handler *)native, json, &native->self,
                                           text, sizeof text);
+    lvt_blackbox_opening("");
     text[sizeof text - 1] = '\0';
     native->opened = status == 0;
     if (native->opened)
