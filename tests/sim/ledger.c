@@ -199,6 +199,7 @@ static void round_answered(struct sim *sim, struct sim_worker *worker, uint64_t 
             continue;
         claim->phase = PHASE_NONE;
         claim->held = false;
+        worker->signs++;
         SIM_SAY(sim, "worker %u: the record of fact %u is answered", worker->index,
                 asked->fact->index);
         *last = claim;

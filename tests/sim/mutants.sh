@@ -1,10 +1,10 @@
 #!/bin/bash
 # Shows that the simulator can fail: breaks the engine in one place at a time, in a copy, and expects
-# the simulator to notice within some thousand seeds: tests/sim/mutants.sh [FILTER]
+# the simulator to notice within some ten thousand seeds: tests/sim/mutants.sh [FILTER]
 set -u -o pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/../lib/common.sh"
 
-SEEDS=1..20000
+SEEDS=1..60000
 DIR=$(mktemp -d) || exit
 trap 'rm -rf "$DIR"' EXIT
 

@@ -317,7 +317,9 @@ struct sim_worker {
     struct sim_link link;
     struct sim_ledger ledger;
     struct sim_question *questions;
-    uint64_t signs; /* that Redis may be well: it has answered a PING, or an event is done */
+    /* That Redis may be well: it has answered a PING, or an event is done, which has no ack when
+     * its channel is lost. */
+    uint64_t signs;
 };
 
 /* What a handler is like, the same in every worker. */

@@ -270,6 +270,7 @@ static void end_commit(struct lvt_tx *tx, enum lvt_tx_result result, const char 
         note_commit_error(tx, sqlstate);
     if ((result == LVT_TX_OK || result == LVT_TX_DUPLICATE) && tx->claim)
         sim_ledger_end_claim(worker, tx->claim);
+    worker->signs += result == LVT_TX_OK;
     free_tx(tx);
     done(ctx, result, result == LVT_TX_ERROR ? &error : NULL);
     sim_worker_wake(worker);
