@@ -153,7 +153,7 @@ static void log_death(struct lvt_supervisor *supervisor, const struct lvt_ward *
             LVT_INTEGER("lane", ward->number));
     if (ward->box->opening[0])
         LVT_LOG(supervisor->log, LVT_ERROR,
-                "it died in a plugin's `open`, and will again: mend the plugin, or take it out",
+                "it died while a plugin opened; if it does again, mend the plugin, or take it out",
                 LVT_STRING("handler", ward->box->opening), LVT_INTEGER("lane", ward->number));
 }
 

@@ -83,7 +83,7 @@ def test_a_plugin_that_crashes_in_its_open_is_named(site):
     worker = site.worker(ready=False, env=unguarded(site), log={"level": "warn"},
                          plugins={LOOP: {"open": "segv", "handler": {"queue": site.queue(LOOP)}}})
     worker.wait_log("a lane died", death="SIGSEGV")
-    worker.wait_log("it died in a plugin's `open`", handler=LOOP)
+    worker.wait_log("it died while a plugin opened", handler=LOOP)
 
 
 def test_fifty_prefetched_events_of_which_one_crashes(site):

@@ -43,9 +43,12 @@ static void open_box(void) {
     lvt_blackbox_expect_exit();
 }
 
-/* Runs the function in a child, which ends in it. Returns how, and what it printed. */
-static int end_in_child(void (*function)(void), char output[64]) {
+/* Runs the function in a child, which ends in it: with that status, of that culprit, and having
+ * printed that. */
+static void assert_end(void (*function)(void), int exit_status, int32_t culprit,
+                       const char *expected) {
     int ends[2], status;
+    char output[64];
     assert_int_equal(pipe(ends), 0);
     fflush(stdout);
     pid_t child = fork();
@@ -58,12 +61,15 @@ static int end_in_child(void (*function)(void), char output[64]) {
         _exit(1);
     }
     close(ends[1]);
-    ssize_t len = read(ends[0], output, 63);
+    ssize_t len = read(ends[0], output, sizeof output - 1);
     assert_true(len >= 0);
     output[len] = '\0';
     close(ends[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
-    return status;
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), exit_status);
+    assert_int_equal(atomic_load(&box->culprit), culprit);
+    assert_string_equal(output, expected);
 }
 
 static void *exit_on_a_seat(void *unused) {
@@ -82,13 +88,8 @@ static void leave_by_a_thread(void) {
 }
 
 static void an_exit_on_a_thread_names_its_seat(void **state) {
-    char output[64];
     (void)state;
-    int status = end_in_child(leave_by_a_thread, output);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 3);
-    assert_int_equal(atomic_load(&box->culprit), 2); /* the second seat */
-    assert_string_equal(output, "why");
+    assert_end(leave_by_a_thread, 3, 2, "why"); /* the second seat */
 }
 
 static void leave_unseated(void) {
@@ -97,12 +98,8 @@ static void leave_unseated(void) {
 }
 
 static void an_exit_without_an_event_is_nobodys(void **state) {
-    char output[64];
     (void)state;
-    int status = end_in_child(leave_unseated, output);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 4);
-    assert_int_equal(atomic_load(&box->culprit), LVT_CULPRIT_NOBODY);
+    assert_end(leave_unseated, 4, LVT_CULPRIT_NOBODY, "");
 }
 
 static void end_in_order(void) {
@@ -112,12 +109,8 @@ static void end_in_order(void) {
 }
 
 static void an_orderly_end_is_left_alone(void **state) {
-    char output[64];
     (void)state;
-    int status = end_in_child(end_in_order, output);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), LIBRARY_STATUS);
-    assert_int_equal(atomic_load(&box->culprit), LVT_CULPRIT_UNKNOWN);
+    assert_end(end_in_order, LIBRARY_STATUS, LVT_CULPRIT_UNKNOWN, "");
 }
 
 static void fork_and_exit(void) {
@@ -126,14 +119,13 @@ static void fork_and_exit(void) {
     pid_t child = fork();
     if (child == 0)
         exit(0);
-    if (waitpid(child, &status, 0) == child && atomic_load(&box->culprit) == LVT_CULPRIT_UNKNOWN)
+    if (waitpid(child, &status, 0) == child)
         _exit(WEXITSTATUS(status));
 }
 
 static void a_fork_is_not_the_lane(void **state) {
-    char output[64];
     (void)state;
-    assert_int_equal(WEXITSTATUS(end_in_child(fork_and_exit, output)), LIBRARY_STATUS);
+    assert_end(fork_and_exit, LIBRARY_STATUS, LVT_CULPRIT_UNKNOWN, "");
 }
 
 static void an_opening_is_told(void **state) {
